@@ -1,0 +1,58 @@
+"""Files that appear whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import ImageError, MambaSegmentError, ResourceError
+
+_DISK_FULL = {28, 112, 122}  # ENOSPC, Windows' ERROR_DISK_FULL, EDQUOT on Linux
+
+
+@contextmanager
+def atomic_path(target: Path, error: type[MambaSegmentError] = ImageError) -> Iterator[Path]:
+    """Write to the path that is yielded; on success it becomes `target`, on failure nothing is left.
+
+    The temporary file lies in a fresh folder beside the target, and so on the same disk, and keeps the target's
+    name, since writers choose a format by ending.
+
+    Args:
+        target: where the finished file shall be; an existing file is replaced in one step.
+        error: raised when the place cannot be written.
+    Raises:
+        `error`: the folder is missing or may not be written. ResourceError: the disk is full.
+    """
+    target = Path(target)
+    if not target.parent.is_dir():
+        raise error(f"cannot write {target}: the folder {target.parent} does not exist; create it first")
+    if target.is_dir():
+        raise error(f"cannot write {target}: it is a folder; give a file name")
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.partial-", dir=target.parent) as folder:
+            temporary = Path(folder) / target.name
+            yield temporary
+            _flush_to_disk(temporary)
+            os.replace(temporary, target)  # noqa: PTH105  (Path.replace does the same; os.replace says atomic)
+    except OSError as problem:
+        if problem.errno in _DISK_FULL:
+            raise ResourceError(f"cannot write {target}: the disk is full; free some space and try again") from problem
+        raise error(f"cannot write {target}: {problem.strerror or problem}") from problem
+    _flush_folder(target.parent)
+
+
+def _flush_to_disk(path: Path) -> None:
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the rename itself durable; Windows has no such call and needs none."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
