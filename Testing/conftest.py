@@ -1,0 +1,22 @@
+"""Fixtures that every test may use."""
+
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The reference vectors and real images that lie beside a developer's checkout, not inside it."""
+    folder = REPOSITORY.parent / "shared"
+    if not (folder / "reference").is_dir():
+        pytest.skip(f"needs the developers' reference data in {folder}, which is not part of the project")
+    return folder
