@@ -1,0 +1,114 @@
+"""Bring the intensities of one channel to the range a network was trained on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import ConfigError
+
+_KINDS = ("zscore", "zscore_nonzero", "rescale_0_1", "ct", "none")
+_SMALLEST_DIVISOR = 1e-8  # as in nnU-Net
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What is done to the intensities of one channel.
+
+    Attributes:
+        kind: "zscore" subtracts the mean and divides by the standard deviation of the whole (cropped) channel;
+            "zscore_nonzero" takes both from the object alone, the voxels where any channel is not zero, holes
+            included, and sets the rest to 0; "rescale_0_1" maps minimum and maximum to 0 and 1; "ct" clips to
+            [lower, upper], then subtracts `mean` and divides by `std`, all four taken from the training set;
+            "none" only converts to float32.
+        lower, upper, mean, std: for "ct" only, in the unit of the image.
+    """
+
+    kind: str
+    lower: float | None = None
+    upper: float | None = None
+    mean: float | None = None
+    std: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise ConfigError(f"normalization {self.kind!r} is not known; expected one of {', '.join(_KINDS)}")
+        numbers = self._numbers
+        if self.kind == "ct" and not all(isinstance(number, int | float) for number in numbers):
+            raise ConfigError(f'normalization "ct" needs the numbers lower, upper, mean and std; got {numbers}')
+        if self.kind != "ct" and any(number is not None for number in numbers):
+            raise ConfigError(f"normalization {self.kind!r} takes no lower, upper, mean or std; got {numbers}")
+
+    @property
+    def _numbers(self) -> tuple[float | None, ...]:
+        return self.lower, self.upper, self.mean, self.std
+
+    @classmethod
+    def from_json(cls, document: str | Mapping[str, Any]) -> "Normalization":
+        """From a kind alone or a JSON object with `kind` and, for "ct", its numbers; other keys are passed over."""
+        if isinstance(document, str):
+            return cls(document)
+        return cls(document["kind"], *(document.get(key) for key in ("lower", "upper", "mean", "std")))
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object that `from_json` reads."""
+        if self.kind != "ct":
+            return {"kind": self.kind}
+        return {"kind": "ct", "lower": self.lower, "upper": self.upper, "mean": self.mean, "std": self.std}
+
+    @property
+    def needs_object_mask(self) -> bool:
+        return self.kind == "zscore_nonzero"
+
+    def apply(self, channel: np.ndarray, object_mask: np.ndarray | None = None) -> np.ndarray:
+        """Normalise one channel; every sum is taken in float64, slice after slice, so the result is repeatable.
+
+        Args:
+            channel: (K, J, I), any real dtype, finite.
+            object_mask: bool (K, J, I), for "zscore_nonzero".
+        Returns:
+            A new contiguous float32 array.
+        """
+        if self.kind == "none":
+            return np.ascontiguousarray(channel, dtype=np.float32).copy()
+        if self.kind == "ct":
+            lower, upper, mean, std = (float(number or 0.0) for number in self._numbers)
+            return _shift_and_scale(channel, mean, std, clip=(lower, upper))
+        if self.kind == "rescale_0_1":
+            low, high = float(channel.min()), float(channel.max())
+            return _shift_and_scale(channel, low, high - low)
+        mask = object_mask if self.needs_object_mask else None
+        return _shift_and_scale(channel, *_mean_and_std(channel, mask), mask=mask)
+
+
+def _mean_and_std(channel: np.ndarray, mask: np.ndarray | None) -> tuple[float, float]:
+    """Mean and population standard deviation, in two passes: one pass loses digits where the mean is large."""
+
+    def slices() -> "list[np.ndarray]":
+        return [channel[k] if mask is None else channel[k][mask[k]] for k in range(channel.shape[0])]
+
+    count = channel.size if mask is None else int(np.count_nonzero(mask))
+    if count == 0:
+        return 0.0, 1.0
+    mean = sum(float(values.sum(dtype=np.float64)) for values in slices()) / count
+    squares = sum(float(np.square(values.astype(np.float64) - mean).sum()) for values in slices())
+    return mean, float(np.sqrt(squares / count))
+
+
+def _shift_and_scale(
+    channel: np.ndarray,
+    shift: float,
+    divisor: float,
+    *,
+    clip: tuple[float, float] | None = None,
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    result = np.empty(channel.shape, dtype=np.float32)
+    for k in range(channel.shape[0]):  # a slice at a time keeps the float64 copy small
+        values = channel[k].astype(np.float64)
+        if clip is not None:
+            values = np.clip(values, *clip)
+        values = (values - shift) / max(divisor, _SMALLEST_DIVISOR)
+        result[k] = values if mask is None else np.where(mask[k], values, 0.0)
+    return result

@@ -1,0 +1,370 @@
+"""From volumes to the array a network takes, and from its answer back to the very grid of the input.
+
+Forwards: turn (permute and flip axes), crop, normalise, resample, in that order, as nnU-Net does. Backwards: resample
+each class, take the best one, put it into the place of the crop, turn back. Training uses the same functions.
+
+Turning only rearranges voxels, so an oblique volume keeps its oblique grid. Resampling works edge to edge
+(`resampling.py`), so the prepared grid covers exactly the extent of the crop; its voxels have the wanted size up to
+rounding to whole voxels. Where the number of voxels does not change, nothing is interpolated.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .errors import ConfigError, GeometryError, ImageError, ShapeError
+from .normalization import Normalization
+from .orientation import AS_STORED, Turn, check_orientation, turn_towards
+from .progress import CancelToken
+from .resampling import resize, resized_shape
+from .volume import Volume
+
+_COARSE_RATIO = 3.0  # as in nnU-Net: an axis whose spacing is more than three times the finest is a coarse one
+_LARGEST_LABEL = 65535
+
+
+@dataclass(frozen=True)
+class PreprocessingSpec:
+    """What is done to a case before the network sees it; part of every bundle.
+
+    Attributes:
+        normalization: one entry per channel.
+        orientation: "as stored", or three letters for the I, J and K axis, named as SimpleITK's DICOMOrient does.
+        axis_order: array axes after turning, a permutation of (0, 1, 2); nnU-Net's transpose_forward.
+        spacing_mm: wanted voxel size along the axes of the prepared array, (K, J, I) when `axis_order` is
+            (0, 1, 2); None as a whole, or for one axis, keeps what the volume has.
+        resampling_order: spline order for images, 0..3. Labels and class scores go linearly, or nearest for order 0.
+        coarse_axis_order: order along the coarse axis of a volume with thick slices (one axis more than three times
+            the finest, before or, failing that, after resampling), for images, labels and scores alike;
+            None treats all axes alike.
+        crop: "none", or "nonzero" for the bounding box of all voxels that are not zero in some channel.
+    """
+
+    normalization: tuple[Normalization, ...]
+    orientation: str = AS_STORED
+    axis_order: tuple[int, int, int] = (0, 1, 2)
+    spacing_mm: tuple[float | None, float | None, float | None] | None = None
+    resampling_order: int = 3
+    coarse_axis_order: int | None = None
+    crop: str = "none"
+
+    def __post_init__(self) -> None:
+        check_orientation(self.orientation)
+        if not self.normalization:
+            raise ConfigError("preprocessing needs a normalization for each channel; got none")
+        if sorted(self.axis_order) != [0, 1, 2]:
+            raise ConfigError(f"axis_order {self.axis_order} is no permutation of (0, 1, 2)")
+        if self.spacing_mm is not None and (
+            len(self.spacing_mm) != 3 or not all(_is_spacing(wanted) for wanted in self.spacing_mm)
+        ):
+            raise ConfigError(f"spacing_mm {self.spacing_mm} must hold three positive numbers or None")
+        if self.resampling_order not in range(4) or self.coarse_axis_order not in (None, 0, 1, 2, 3):
+            raise ConfigError(
+                f"resampling orders {self.resampling_order} and {self.coarse_axis_order} must be 0, 1, 2 or 3"
+            )
+        if self.crop not in ("none", "nonzero"):
+            raise ConfigError(f'crop {self.crop!r} is not known; expected "none" or "nonzero"')
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "PreprocessingSpec":
+        """Read the `preprocessing` object of a bundle; keys that are not known are passed over.
+
+        Raises:
+            ConfigError: a key that is missing or makes no sense.
+        """
+        try:
+            resampling = document.get("resampling", {})
+            spacing_mm = document.get("spacing_mm")
+            return cls(
+                normalization=tuple(Normalization.from_json(entry) for entry in document["normalization"]),
+                orientation=document.get("orientation", AS_STORED),
+                axis_order=tuple(document.get("axis_order", (0, 1, 2))),
+                spacing_mm=None if spacing_mm is None else tuple(spacing_mm),
+                resampling_order=resampling.get("order", 3),
+                coarse_axis_order=resampling.get("coarse_axis_order"),
+                crop=document.get("crop", "none"),
+            )
+        except (AttributeError, KeyError, TypeError) as problem:
+            raise ConfigError(f"the preprocessing {document!r} cannot be understood ({problem!r})") from problem
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object that `from_json` reads."""
+        return {
+            "orientation": self.orientation,
+            "axis_order": list(self.axis_order),
+            "spacing_mm": None if self.spacing_mm is None else list(self.spacing_mm),
+            "normalization": [entry.to_json() for entry in self.normalization],
+            "resampling": {"order": self.resampling_order, "coarse_axis_order": self.coarse_axis_order},
+            "crop": self.crop,
+        }
+
+
+@dataclass(frozen=True)
+class Undo:
+    """All that is needed to bring labels back to the grid of the first input.
+
+    Attributes:
+        shape: (K, J, I) of the input; spacing_mm, origin_mm and direction are the input's, as in Volume.
+        turn: from the input's axes to those of the prepared array.
+        crop: start and stop of the crop on each axis of the turned array.
+        prepared_shape: of the prepared array.
+        label_orders: interpolation of labels and scores on each axis of the prepared array.
+    """
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    origin_mm: tuple[float, float, float]
+    direction: tuple[float, ...]
+    turn: Turn
+    crop: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    prepared_shape: tuple[int, int, int]
+    label_orders: tuple[int, int, int]
+
+    @property
+    def crop_shape(self) -> tuple[int, int, int]:
+        (k0, k1), (j0, j1), (i0, i1) = self.crop
+        return k1 - k0, j1 - j0, i1 - i0
+
+    @property
+    def crop_slices(self) -> tuple[slice, ...]:
+        return tuple(slice(*bounds) for bounds in self.crop)
+
+    def grid(self, array: np.ndarray) -> Volume:
+        """A Volume with `array` (K, J, I) on the input's grid."""
+        return Volume(array, spacing_mm=self.spacing_mm, origin_mm=self.origin_mm, direction=self.direction)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A case as the network takes it.
+
+    Attributes:
+        array: float32, (C, K, J, I), contiguous.
+        spacing_mm: of the prepared voxels, in the order of the array's axes.
+        undo: the way back.
+    """
+
+    array: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    undo: Undo = field(repr=False)
+
+
+def preprocess(volumes: Sequence[Volume], spec: PreprocessingSpec) -> Prepared:
+    """Turn, crop, normalise and resample one case.
+
+    Args:
+        volumes: one per channel, all on the same grid; never changed.
+    Raises:
+        ConfigError: another number of volumes than `spec` has channels.
+        GeometryError: the volumes do not share a grid.
+        ImageError: a volume that holds NaN or infinity, or the same value everywhere.
+    """
+    _check_case(volumes, spec)
+    first = volumes[0]
+    turn = turn_towards(first.direction, spec.orientation, spec.axis_order)
+    channels = [turn.apply(volume.array) for volume in volumes]
+    mask = _object_mask(channels, spec)
+    crop = _bounding_box(mask) if spec.crop == "nonzero" and mask is not None else _whole(channels[0].shape)
+    slices = tuple(slice(*bounds) for bounds in crop)
+    mask = None if mask is None else mask[slices]
+
+    crop_shape = channels[0][slices].shape
+    spacing_mm = turn.permute(first.spacing_mm[::-1])
+    shape = resized_shape(crop_shape, spacing_mm, spec.spacing_mm or (None, None, None))
+    prepared_mm = _spacing_after(spacing_mm, crop_shape, shape)
+    coarse = _coarse_axis(spacing_mm, prepared_mm) if spec.coarse_axis_order is not None else None
+
+    array = np.empty((len(channels), *shape), dtype=np.float32)
+    orders = _orders(spec.resampling_order, coarse, spec.coarse_axis_order)
+    for index, (channel, normalization) in enumerate(zip(channels, spec.normalization, strict=True)):
+        array[index] = resize(normalization.apply(channel[slices], mask), shape, orders)
+    if not np.isfinite(array).all():
+        raise ImageError("the voxel values are too large to be computed with in float32; rescale the image")
+    undo = Undo(
+        shape=_three(first.array.shape),
+        spacing_mm=first.spacing_mm,
+        origin_mm=first.origin_mm,
+        direction=first.direction,
+        turn=turn,
+        crop=crop,
+        prepared_shape=shape,
+        label_orders=_orders(min(spec.resampling_order, 1), coarse, spec.coarse_axis_order),
+    )
+    return Prepared(array, prepared_mm, undo)
+
+
+def preprocess_labels(labels: Volume, like: Prepared) -> np.ndarray:
+    """Bring a label map onto the grid of a prepared case, for training.
+
+    Where the case was resampled, each label is resampled by itself and the largest wins (the smallest value on a tie).
+
+    Args:
+        labels: whole numbers 0..65535 of any dtype, on the grid of the case's first volume.
+    Returns:
+        (K, J, I) of the prepared array; uint8, or uint16 where a value exceeds 255.
+    Raises:
+        GeometryError: the labels lie on another grid. ImageError: values that are no labels.
+    """
+    undo = like.undo
+    problem = grid_difference(undo.grid(np.broadcast_to(np.uint8(0), undo.shape)), labels)
+    if problem:
+        raise GeometryError(f"the labels do not lie on the grid of their image: {problem}")
+    cropped = undo.turn.apply(_whole_numbers(labels.array))[undo.crop_slices]
+    if undo.crop_shape == undo.prepared_shape:
+        return np.ascontiguousarray(cropped)
+    values = np.unique(cropped)
+    scores = (resize((cropped == value).astype(np.float32), undo.prepared_shape, undo.label_orders) for value in values)
+    return values[_best(scores, undo.prepared_shape, None)]
+
+
+def restore_labels(
+    scores: np.ndarray, undo: Undo, values: Sequence[int] | None = None, *, cancel: CancelToken | None = None
+) -> Volume:
+    """Take the best class of each voxel, on exactly the grid of the case's first volume.
+
+    One class at a time is resampled and compared, so the memory needed does not grow with the number of classes.
+
+    Args:
+        scores: float32 (classes, *prepared shape), logits or probabilities; class 0 is the background.
+        values: label value of each class; class n has value n where None.
+    Returns:
+        Labels; uint8, or uint16 where a value exceeds 255. 0 outside the crop.
+    Raises:
+        ShapeError: scores of another shape. Cancelled: on request.
+    """
+    values = range(len(scores)) if values is None else values
+    if scores.shape != (len(values), *undo.prepared_shape):
+        raise ShapeError(f"scores of shape {scores.shape} do not fit {len(values)} classes on {undo.prepared_shape}")
+    resized = (resize(one_class, undo.crop_shape, undo.label_orders) for one_class in scores)
+    lookup = np.asarray(values, dtype=_label_dtype(max(values)))
+    best = lookup[_best(resized, undo.crop_shape, cancel)]
+    turned = np.zeros([undo.shape[axis] for axis in undo.turn.axes], dtype=lookup.dtype)
+    turned[undo.crop_slices] = best
+    return undo.grid(np.ascontiguousarray(undo.turn.undo(turned)))
+
+
+def grid_difference(first: Volume, second: Volume) -> str | None:
+    """In words, what makes two grids differ, with the numbers; None where they agree within 1 µm at every corner."""
+    if first.array.shape != second.array.shape:
+        return f"{_size(second)} voxels against {_size(first)} (I × J × K)"
+    if first.same_grid(second):
+        return None
+    parts = []
+    for name, unit in (("spacing_mm", "mm"), ("origin_mm", "mm"), ("direction", "")):
+        one, other = getattr(first, name), getattr(second, name)
+        apart = max(abs(a - b) for a, b in zip(one, other, strict=True))
+        if apart > 0:
+            parts.append(f"{name.removesuffix('_mm')} differs by up to {apart:.6g} {unit}".rstrip())
+    return "; ".join(parts)
+
+
+def _check_case(volumes: Sequence[Volume], spec: PreprocessingSpec) -> None:
+    if len(volumes) != len(spec.normalization):
+        raise ConfigError(f"{len(volumes)} image(s) given, but {len(spec.normalization)} channel(s) are expected")
+    for number, volume in enumerate(volumes[1:], start=2):
+        problem = grid_difference(volumes[0], volume)
+        if problem:
+            raise GeometryError(
+                f"image {number} does not lie on the grid of the first one: {problem}. Resample it to the first image"
+            )
+    for number, volume in enumerate(volumes, start=1):
+        _check_values(volume.array, "the image" if len(volumes) == 1 else f"image {number}")
+
+
+def _check_values(array: np.ndarray, name: str) -> None:
+    if array.dtype.kind == "f":
+        bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+        if bad:
+            raise ImageError(
+                f"{name} holds NaN or infinity in {bad} of {array.size} voxels; every voxel needs a number. "
+                "Replace them, for example by 0"
+            )
+    low, high = array.min(), array.max()
+    if low == high:
+        raise ImageError(f"{name} holds the value {low} in every voxel, so there is nothing to segment")
+
+
+def _object_mask(channels: Sequence[np.ndarray], spec: PreprocessingSpec) -> np.ndarray | None:
+    """Voxels that are not zero in some channel, holes filled; None where nothing asks for it."""
+    if spec.crop == "none" and not any(entry.needs_object_mask for entry in spec.normalization):
+        return None
+    from scipy import ndimage  # slow to import, and rarely needed
+
+    mask = np.zeros(channels[0].shape, dtype=bool)
+    for channel in channels:
+        mask |= channel != 0
+    return ndimage.binary_fill_holes(mask)
+
+
+def _bounding_box(mask: np.ndarray) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    bounds = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        inside = np.flatnonzero(mask.any(axis=others))
+        bounds.append((int(inside[0]), int(inside[-1]) + 1))
+    return bounds[0], bounds[1], bounds[2]
+
+
+def _whole(shape: Sequence[int]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    return (0, shape[0]), (0, shape[1]), (0, shape[2])
+
+
+def _spacing_after(spacing_mm: Sequence[float], old: Sequence[int], new: Sequence[int]) -> tuple[float, float, float]:
+    k, j, i = (mm * before / after for mm, before, after in zip(spacing_mm, old, new, strict=True))
+    return k, j, i
+
+
+def _coarse_axis(*candidates: Sequence[float]) -> int | None:
+    """The one axis with thick slices, judged by the first spacing that has any; as nnU-Net's get_lowres_axis."""
+    for spacing_mm in candidates:
+        if max(spacing_mm) / min(spacing_mm) > _COARSE_RATIO:
+            coarsest = [axis for axis in range(3) if spacing_mm[axis] == max(spacing_mm)]
+            return coarsest[0] if len(coarsest) == 1 else None
+    return None
+
+
+def _orders(order: int, coarse: int | None, coarse_order: int | None) -> tuple[int, int, int]:
+    k, j, i = (coarse_order if axis == coarse and coarse_order is not None else order for axis in range(3))
+    return k, j, i
+
+
+def _best(scores: Any, shape: Sequence[int], cancel: CancelToken | None) -> np.ndarray:
+    """Index of the largest of the arrays that `scores` yields, voxel by voxel; the first one on a tie."""
+    best = np.zeros(shape, dtype=np.uint16)
+    highest = np.full(shape, -np.inf, dtype=np.float32)
+    for index, score in enumerate(scores):
+        if cancel is not None:
+            cancel.raise_if_cancelled()
+        better = score > highest
+        best[better] = index
+        np.copyto(highest, score, where=better)
+    return best
+
+
+def _whole_numbers(array: np.ndarray) -> np.ndarray:
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= _LARGEST_LABEL):  # so that NaN is refused as well
+        raise ImageError(f"the labels range from {low} to {high}; expected whole numbers from 0 to {_LARGEST_LABEL}")
+    whole = array.astype(_label_dtype(int(high)))
+    if not np.array_equal(whole, array):
+        raise ImageError("the labels hold fractions; expected whole numbers. Was an image given in place of labels?")
+    return whole
+
+
+def _label_dtype(largest: int) -> type[np.uint8] | type[np.uint16]:
+    return np.uint8 if largest <= 255 else np.uint16
+
+
+def _is_spacing(value: float | None) -> bool:
+    return value is None or (isinstance(value, int | float) and math.isfinite(value) and value > 0)
+
+
+def _size(volume: Volume) -> str:
+    return " × ".join(str(size) for size in volume.array.shape[::-1])
+
+
+def _three(shape: Sequence[int]) -> tuple[int, int, int]:
+    return shape[0], shape[1], shape[2]

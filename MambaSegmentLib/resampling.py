@@ -1,0 +1,95 @@
+"""Change the number of voxels along each axis, edge to edge.
+
+The outer faces of the first and the last voxel stay where they are, as with `skimage.transform.resize` and in nnU-Net:
+voxel n of the new grid lies at (n + 0.5) · old / new - 0.5 of the old one. So going from one size to another and back
+uses the same two grids, and nothing shifts. Beyond the outermost voxel centres the edge is repeated.
+
+Spline interpolation is linear and separable, so each axis is one matrix product: exact, repeatable and as fast as BLAS.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from .errors import ConfigError
+
+
+def resize(array: np.ndarray, shape: Sequence[int], orders: Sequence[int]) -> np.ndarray:
+    """Resize a 3-D array.
+
+    Args:
+        array: float32, shape (K, J, I); returned as it is where no axis changes.
+        shape: the new number of voxels on each axis.
+        orders: spline order on each axis: 0 nearest, 1 linear, 2, 3 cubic. From order 2 on the result is clipped to
+            the range of `array`, since a spline overshoots at edges.
+    Returns:
+        float32, contiguous, of the new shape.
+    """
+    changed = [axis for axis in range(3) if array.shape[axis] != shape[axis]]
+    if not changed:
+        return array
+    bounds = (array.min(), array.max()) if any(orders[axis] > 1 for axis in changed) else None
+    for axis in sorted(changed, key=lambda axis: shape[axis] / array.shape[axis]):  # shrink first: less to compute
+        array = _resize_axis(array, axis, shape[axis], orders[axis])
+    return np.ascontiguousarray(array if bounds is None else np.clip(array, *bounds), dtype=np.float32)
+
+
+def resized_shape(
+    shape: Sequence[int], spacing_mm: Sequence[float], wanted_mm: Sequence[float | None]
+) -> tuple[int, int, int]:
+    """How many voxels of the wanted size fill the same extent, rounded, at least one; None keeps an axis."""
+    sizes = [
+        size if wanted is None else max(1, round(size * spacing / wanted))
+        for size, spacing, wanted in zip(shape, spacing_mm, wanted_mm, strict=True)
+    ]
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _resize_axis(array: np.ndarray, axis: int, size: int, order: int) -> np.ndarray:
+    if order == 0:
+        return np.take(array, _nearest(array.shape[axis], size), axis=axis)
+    matrix = _weights(array.shape[axis], size, order)
+    if axis == 0:
+        flat = matrix @ np.ascontiguousarray(array).reshape(array.shape[0], -1)
+        return flat.reshape(size, *array.shape[1:])
+    return matrix @ array if axis == 1 else array @ matrix.T
+
+
+def _positions(old: int, new: int) -> np.ndarray:
+    return (np.arange(new) + 0.5) * (old / new) - 0.5
+
+
+def _nearest(old: int, new: int) -> np.ndarray:
+    return np.clip(np.floor(_positions(old, new) + 0.5), 0, old - 1).astype(np.intp)
+
+
+@lru_cache(maxsize=32)
+def _weights(old: int, new: int, order: int) -> np.ndarray:
+    """float32 (new, old): row n weighs the old voxels that make new voxel n; each row sums to one."""
+    if order not in (1, 2, 3):
+        raise ConfigError(f"resampling order {order} is not known; expected 0, 1, 2 or 3")
+    if order == 1:
+        weights = _linear_weights(old, new)
+    else:
+        from scipy import ndimage  # slow to import, and needed for splines only
+
+        unit = np.eye(old)
+        coordinates = _positions(old, new)
+        weights = np.stack(
+            [ndimage.map_coordinates(column, coordinates[None], order=order, mode="nearest") for column in unit], axis=1
+        )
+    weights = weights.astype(np.float32)
+    weights.setflags(write=False)  # shared by all callers through the cache
+    return weights
+
+
+def _linear_weights(old: int, new: int) -> np.ndarray:
+    positions = np.clip(_positions(old, new), 0, old - 1)
+    lower = np.minimum(np.floor(positions).astype(np.intp), max(old - 2, 0))
+    fraction = positions - lower
+    weights = np.zeros((new, old))
+    rows = np.arange(new)
+    weights[rows, lower] += 1 - fraction
+    weights[rows, np.minimum(lower + 1, old - 1)] += fraction
+    return weights
