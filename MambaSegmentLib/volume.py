@@ -19,9 +19,9 @@ from .errors import GeometryError, ImageError, ShapeError
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813  (the name that SimpleITK's own documentation uses)
 
-# Largest |DᵀD - 1| of a direction matrix D that still counts as orthonormal. DICOM and NIfTI round cosines to 4 to 7
-# digits; 1e-3 is an angle of 0.06 degrees, which moves the far corner of a 500 mm volume by half a millimetre.
-ORTHONORMAL_TOLERANCE = 1e-3
+# Largest |DᵀD - 1| of a direction matrix D that still counts as orthonormal. Cosines rounded to four digits reach
+# 2e-4; 5e-4 is an angle of 0.03 degrees, which moves the far side of a 250 mm volume by 0.1 mm.
+ORTHONORMAL_TOLERANCE = 5e-4
 
 
 @dataclass(frozen=True, eq=False)

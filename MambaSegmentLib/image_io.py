@@ -1,0 +1,152 @@
+"""Reading and writing volumes: NIfTI, NRRD, MetaImage and DICOM series, through SimpleITK.
+
+SimpleITK is imported when a file is first touched. Its C++ warnings are silenced meanwhile: what matters in them is
+checked here and said in our own words.
+"""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .dicom_series import NO_IMAGE_MODALITIES, read_dicom_series
+from .errors import GeometryError, ImageError, MambaSegmentError, ResourceError, ShapeError
+from .files import atomic_path
+from .image_headers import check_header
+from .itk_errors import itk_errors_as
+from .volume import Volume
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813
+
+_log = logging.getLogger(__name__)
+WRITABLE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Read one scalar volume from a file, or from a folder that holds one DICOM series.
+
+    A 2-D image becomes a volume of one slice, shape (1, J, I).
+
+    Raises:
+        ImageError: missing, empty, damaged or unknown file; a colour, vector or complex image; a folder without a
+            DICOM series or with several.
+        ShapeError: a 4-D image. GeometryError: spacing that is zero or no number, shear, missing slices.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ImageError(f"{path} does not exist; check the path")
+    if path.is_dir():
+        return read_dicom_series(path)
+    check_header(path)
+    try:
+        return Volume.from_sitk(_read_file(path))
+    except (GeometryError, ShapeError, ImageError) as problem:
+        if str(path) in str(problem):
+            raise
+        raise type(problem)(f"{path}: {problem}") from problem
+
+
+def write_volume(volume: Volume, path: str | Path) -> None:
+    """Write a volume as NIfTI, NRRD or MetaImage, chosen by the ending, compressed except for `.nii`.
+
+    NRRD and MetaImage keep the geometry to the last digit; NIfTI stores it as float32 (about 1e-7 of each number).
+    bool voxels are written as uint8; all other types stay as they are.
+
+    Raises:
+        ImageError: unknown ending, a dtype the format cannot hold, or a place that cannot be written.
+        ResourceError: the disk is full.
+    """
+    path = Path(path)
+    ending = check_ending(path, WRITABLE_ENDINGS)
+    image = volume.to_sitk()
+    with atomic_path(path) as temporary:
+        with itk_errors_as(ImageError, f"cannot write {path}"):
+            import SimpleITK as sitk  # noqa: N813
+
+            sitk.WriteImage(image, str(temporary), useCompression=ending in (".nrrd", ".mha"))
+        verify_written(temporary, path, volume.array.nbytes)
+
+
+def check_ending(path: Path, endings: tuple[str, ...]) -> str:
+    """The one of `endings` that the file name has, whatever its case.
+
+    Raises:
+        ImageError: none of them; the message names them all.
+    """
+    name = path.name.lower()
+    if name.endswith(".seg.nrrd") and ".seg.nrrd" not in endings:
+        raise ImageError(f"cannot write {path}: .seg.nrrd is for segmentations; name an image {', '.join(endings)}")
+    for ending in sorted(endings, key=len, reverse=True):
+        if name.endswith(ending) and name != ending:
+            return ending
+    raise ImageError(f"cannot write {path}: its ending is none of the supported ones, {', '.join(endings)}")
+
+
+def check_writable(path: Path, endings: tuple[str, ...]) -> None:
+    """Refuse an output that could not be written at the end of a long task.
+
+    Raises:
+        ImageError: unknown ending, missing folder, a folder in its place, or no right to write there.
+    """
+    check_ending(path, endings)
+    if path.is_dir():
+        raise ImageError(f"cannot write {path}: it is a folder; give a file name")
+    if not path.parent.is_dir():
+        raise ImageError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ImageError(f"cannot write {path}: no right to write in {path.parent}; choose another folder")
+
+
+def verify_written(temporary: Path, target: Path, size_bytes: int) -> None:
+    """Make sure that all voxels arrived: ITK does not notice when the disk runs full.
+
+    Raises:
+        ResourceError: the file is short and the disk nearly full. ImageError: the file is short for another reason.
+    """
+    try:
+        if not temporary.is_file():
+            raise ImageError(f"cannot write {target}: no file appeared")
+        check_header(temporary)
+    except MambaSegmentError as problem:
+        if shutil.disk_usage(target.parent).free <= size_bytes:
+            raise ResourceError(f"cannot write {target}: the disk is full; free some space and try again") from problem
+        raise ImageError(f"cannot write {target}: only a part of it could be stored") from problem
+
+
+def _read_file(path: Path) -> "sitk.Image":
+    import SimpleITK as sitk  # noqa: N813
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with itk_errors_as(ImageError, f"cannot read {path}"):
+        reader.ReadImageInformation()
+        _check_dimensions(path, reader)
+        return reader.Execute()
+
+
+def _check_dimensions(path: Path, reader: "sitk.ImageFileReader") -> None:
+    """Refuse before gigabytes are read; files that DICOM calls no image too."""
+    size = reader.GetSize()
+    if sum(length > 1 for length in size[3:]):
+        raise ShapeError(
+            f"{path} is a {len(size)}-D image of size {size}; one 3-D volume is needed. Save the time point or channel "
+            "that you want as a file of its own"
+        )
+    if reader.GetNumberOfComponents() != 1:
+        raise ImageError(
+            f"{path} has {reader.GetNumberOfComponents()} numbers per voxel (a colour or vector image); one is needed. "
+            "Save each channel as a file of its own"
+        )
+    if _is_dicom(path):
+        modality = reader.GetMetaData("0008|0060").strip() if reader.HasMetaDataKey("0008|0060") else ""
+        if modality in NO_IMAGE_MODALITIES:
+            raise ImageError(f"{path} is a DICOM {modality} object, not an image; give the image series")
+        if size[2:] == (1,):
+            _log.warning("%s is a single DICOM slice; give its folder to read the whole series", path)
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
