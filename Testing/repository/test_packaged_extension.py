@@ -1,0 +1,64 @@
+"""The files that CMake installs are enough: laid out as in the package, imported with nothing else on the path."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from Testing.repository.test_cmake_lists import RESOURCES_OF, SCRIPTS_OF, listed
+
+IMPORT_THE_MODULE = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[2])  # the fakes of Slicer
+import fake_slicer
+sys.modules.update(fake_slicer.fakeModules())
+sys.path.remove(sys.argv[2])
+sys.path.insert(0, sys.argv[1])  # the folder of the module; first, so that no installed library is taken instead
+
+import MambaSegment
+
+print(*sorted(name for name in sys.modules if "." not in name))
+import MambaSegmentLib
+assert Path(MambaSegmentLib.__file__).is_relative_to(sys.argv[3]), MambaSegmentLib.__file__
+assert all(hasattr(MambaSegment, "MambaSegment" + kind) for kind in ("", "Widget", "Logic", "Test"))
+models = MambaSegment.installedModels()
+assert "torch" not in sys.modules
+print(*(model.name for model in models if model.manifest is not None))
+"""
+THIRD_PARTY = {"torch", "numba", "safetensors", "nrrd", "slicerio", "platformdirs", "psutil", "tqdm", "PIL", "scipy"}
+
+
+@pytest.fixture
+def an_installed_extension(repository: Path, tmp_path: Path) -> Path:
+    """qt-scripted-modules as CMake fills it: the module's files flat, the library in its folder beside them."""
+    target = tmp_path / "qt-scripted-modules"
+    for name, place in (("MambaSegment", target), ("MambaSegmentLib", target / "MambaSegmentLib")):
+        for file in listed(repository / name, SCRIPTS_OF[name]) + listed(repository / name, RESOURCES_OF[name]):
+            (place / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(repository / name / file, place / file)
+    return target
+
+
+def import_the_module(modules: Path, library_parent: Path, repository: Path, tmp_path: Path) -> list[list[str]]:
+    """Import in a fresh Python; returns what it printed: loaded modules, then the models with a card."""
+    fakes = repository / "Testing" / "module"
+    command = [sys.executable, "-I", "-c", IMPORT_THE_MODULE, str(modules), str(fakes), str(library_parent)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def test_the_packaged_module_finds_library_and_models(an_installed_extension, repository, tmp_path):
+    loaded, models = import_the_module(an_installed_extension, an_installed_extension, repository, tmp_path)
+    assert not THIRD_PARTY & set(loaded)
+    assert "hippocampus-t1" in models
+
+
+def test_a_source_checkout_finds_the_library_beside_the_module(repository, tmp_path):
+    loaded, models = import_the_module(repository / "MambaSegment", repository, repository, tmp_path)
+    assert not THIRD_PARTY & set(loaded)
+    assert "hippocampus-t1" in models
