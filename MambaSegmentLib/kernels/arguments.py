@@ -89,9 +89,7 @@ def check_arguments(
         if tensor.device != u.device:
             raise ConfigError(f"{name} is on {tensor.device} and u on {u.device}; move both to one device")
     grouped = {name: _grouped(name, tensor, u, states) for name, tensor in {"B": B, "C": C}.items()}
-    return ScanArguments(
-        u, delta, A, grouped["B"], grouped["C"], D, z, delta_bias, bool(delta_softplus), initial_state
-    )
+    return ScanArguments(u, delta, A, grouped["B"], grouped["C"], D, z, delta_bias, bool(delta_softplus), initial_state)
 
 
 def _grouped(name: str, tensor: Tensor, u: Tensor, states: int) -> Tensor:

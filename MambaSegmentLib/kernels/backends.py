@@ -50,7 +50,9 @@ def available_backends() -> list[BackendInfo]:
     return [
         BackendInfo("numba", numba_works, numba_reason, ("cpu",), _HALF_AND_SINGLE, True),
         BackendInfo("chunked", True, "plain PyTorch, on every device", ("cpu", "cuda", "mps", "xpu"), _ANY_FLOAT, True),
-        BackendInfo("reference", True, "step by step: slow, the judge", ("cpu", "cuda", "mps", "xpu"), _ANY_FLOAT, True),
+        BackendInfo(
+            "reference", True, "step by step: slow, the judge", ("cpu", "cuda", "mps", "xpu"), _ANY_FLOAT, True
+        ),
     ]
 
 
@@ -84,7 +86,9 @@ def _check_usable(name: str, device: torch.device, dtype: torch.dtype) -> None:
     if not info.available:
         raise ConfigError(f"scan backend {name!r} cannot be used here: {info.reason}")
     if name == "numba" and (device.type not in info.devices or dtype not in info.dtypes):
-        raise ConfigError(f"scan backend 'numba' takes float32 or half precision on the CPU, not {dtype} on {device}; use 'auto'")
+        raise ConfigError(
+            f"scan backend 'numba' takes float32 or half precision on the CPU, not {dtype} on {device}; use 'auto'"
+        )
 
 
 @functools.lru_cache(maxsize=1)

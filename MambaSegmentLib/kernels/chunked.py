@@ -114,9 +114,7 @@ def _spans(u: Tensor, A: Tensor) -> list[slice]:
     return [slice(start, min(start + length, u.shape[2])) for start in range(0, u.shape[2], length)]
 
 
-def _span_states(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, state: Tensor, span: slice
-) -> tuple[Tensor, Tensor]:
+def _span_states(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, state: Tensor, span: slice) -> tuple[Tensor, Tensor]:
     """The states after each step of a span and the decays, both (B, S, D, N)."""
     step, u_s = (tensor[:, :, span].transpose(1, 2) for tensor in (delta, u))
     decay = torch.exp(step[..., None] * A)

@@ -126,8 +126,16 @@ def _build(sources):
         """
         _ = sources
         length, n_states = u.shape[2], A.shape[1]
-        raw, step, drive = np.zeros((TILE, LANES), np.float32), np.zeros((TILE, LANES), np.float32), np.zeros((TILE, LANES), np.float32)
-        x, out, gate = np.zeros((TILE, LANES), np.float32), np.zeros((TILE, LANES), np.float32), np.zeros((TILE, LANES), np.float32)
+        raw, step, drive = (
+            np.zeros((TILE, LANES), np.float32),
+            np.zeros((TILE, LANES), np.float32),
+            np.zeros((TILE, LANES), np.float32),
+        )
+        x, out, gate = (
+            np.zeros((TILE, LANES), np.float32),
+            np.zeros((TILE, LANES), np.float32),
+            np.zeros((TILE, LANES), np.float32),
+        )
         a_log2, state = np.zeros((n_states, LANES), np.float32), np.zeros((n_states, LANES), np.float32)
         bias_row, d_row, zeros = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
         for index in range(first, jobs, stride):
@@ -180,9 +188,21 @@ def _build(sources):
         """
         _ = sources
         length, n_states = u.shape[2], A.shape[1]
-        raw, step, drive = np.zeros((TILE, LANES), np.float32), np.zeros((TILE, LANES), np.float32), np.zeros((TILE, LANES), np.float32)
-        x, out, gate = np.zeros((TILE, LANES), np.float32), np.zeros((TILE, LANES), np.float32), np.zeros((TILE, LANES), np.float32)
-        upstream, d_step, d_drive = np.zeros((TILE, LANES), np.float32), np.zeros((TILE, LANES), np.float32), np.zeros((TILE, LANES), np.float32)
+        raw, step, drive = (
+            np.zeros((TILE, LANES), np.float32),
+            np.zeros((TILE, LANES), np.float32),
+            np.zeros((TILE, LANES), np.float32),
+        )
+        x, out, gate = (
+            np.zeros((TILE, LANES), np.float32),
+            np.zeros((TILE, LANES), np.float32),
+            np.zeros((TILE, LANES), np.float32),
+        )
+        upstream, d_step, d_drive = (
+            np.zeros((TILE, LANES), np.float32),
+            np.zeros((TILE, LANES), np.float32),
+            np.zeros((TILE, LANES), np.float32),
+        )
         gate_in = np.zeros((TILE, LANES), np.float32)
         decays, before = np.zeros((TILE, LANES), np.float32), np.zeros((TILE + 1, LANES), np.float32)
         d_b, d_c = np.zeros((TILE, LANES), np.float32), np.zeros((TILE, LANES), np.float32)
@@ -222,7 +242,11 @@ def _build(sources):
                         for k in range(LANES):
                             ungated = upstream[t, k]
                             upstream[t, k] = ungated * gate_in[t, k] * gate[t, k]
-                            gate_in[t, k] = ungated * gate[t, k] * (np.float32(1.0) + gate_in[t, k] * (np.float32(1.0) - gate[t, k]))
+                            gate_in[t, k] = (
+                                ungated
+                                * gate[t, k]
+                                * (np.float32(1.0) + gate_in[t, k] * (np.float32(1.0) - gate[t, k]))
+                            )
                 for n in range(n_states):
                     for k in range(width):
                         state[k] = checkpoints[b, channel + k, tile, n]
@@ -244,7 +268,9 @@ def _build(sources):
                     for k in range(LANES):
                         d_d_row[k] += upstream[t, k] * x[t, k]
                         d_step[t, k] = d_step[t, k] * _LN_2 + d_drive[t, k] * x[t, k]
-                        d_drive[t, k] = d_drive[t, k] * step[t, k] + d_row[k] * upstream[t, k]  # now the derivative by u
+                        d_drive[t, k] = (
+                            d_drive[t, k] * step[t, k] + d_row[k] * upstream[t, k]
+                        )  # now the derivative by u
                 store_tile(d_drive, du[b], channel, width, start, steps)
                 if softplus:
                     sigmoid_rows(raw.ctypes.data, bias_row.ctypes.data, gate.ctypes.data, steps)
@@ -270,9 +296,7 @@ def _build(sources):
     return SimpleNamespace(
         forward=_cached(types.void(*share, *inputs, _CUBE, _CUBE, _FOUR))(forward),
         backward=_cached(
-            types.void(
-                *share, *inputs, _FOUR, _CUBE, _CUBE, _CUBE, _CUBE, _CUBE, _MATRIX, _FOUR, _FOUR, _ROW, _ROW
-            )
+            types.void(*share, *inputs, _FOUR, _CUBE, _CUBE, _CUBE, _CUBE, _CUBE, _MATRIX, _FOUR, _FOUR, _ROW, _ROW)
         )(backward),
     )
 

@@ -150,7 +150,24 @@ def replay_state(_typing, step, drive, y, a_log2, state, b, b_stride, c, c_strid
 
 @intrinsic
 def backward_state(
-    _typing, step, drive, dy, a_log2, adjoint, b, b_stride, c, c_stride, decays, states, d_step, d_drive, d_a, d_b, d_c, rows
+    _typing,
+    step,
+    drive,
+    dy,
+    a_log2,
+    adjoint,
+    b,
+    b_stride,
+    c,
+    c_stride,
+    decays,
+    states,
+    d_step,
+    d_drive,
+    d_a,
+    d_b,
+    d_c,
+    rows,
 ):
     """The adjoint of forward_state, from the last step to the first.
 
@@ -160,7 +177,25 @@ def backward_state(
     """
 
     def codegen(context, builder, _signature, arguments):
-        (step, drive, dy, a_log2, adjoint, b, b_stride, c, c_stride, decays, states, d_step, d_drive, d_a, d_b, d_c, rows) = arguments
+        (
+            step,
+            drive,
+            dy,
+            a_log2,
+            adjoint,
+            b,
+            b_stride,
+            c,
+            c_stride,
+            decays,
+            states,
+            d_step,
+            d_drive,
+            d_a,
+            d_b,
+            d_c,
+            rows,
+        ) = arguments
         lanes = Lanes(builder)
         a = lanes.load(a_log2)
         g_slot = cgutils.alloca_once_value(builder, lanes.load(adjoint))
@@ -202,7 +237,9 @@ def add_lane_sums(_typing, rows, target, squares):
             vectors = [lanes.load(lanes.row(rows, builder.add(start, _constant(row)))) for row in range(LANES)]
             width = 1
             while len(vectors) > 1:  # fold halves: after log2(LANES) rounds lane t holds the sum of row t
-                pairs = [lanes.interleave(even, odd, width) for even, odd in zip(vectors[::2], vectors[1::2], strict=True)]
+                pairs = [
+                    lanes.interleave(even, odd, width) for even, odd in zip(vectors[::2], vectors[1::2], strict=True)
+                ]
                 vectors = [lanes.add(low, high) for low, high in pairs]
                 width *= 2
             address = lanes.offset(target, start)

@@ -68,7 +68,11 @@ class _NumbaScan(torch.autograd.Function):
         du, d_delta = _empty_laid_out_like(u), _empty_laid_out_like(delta)
         dz = _empty_laid_out_like(z) if z is not None else u.new_empty(0, 0, 0)
         # one set a share, summed in order afterwards: the result does not depend on which thread was faster
-        d_A, d_D, d_bias = u.new_zeros(shares, channels, states), u.new_zeros(shares, channels), u.new_zeros(shares, channels)
+        d_A, d_D, d_bias = (
+            u.new_zeros(shares, channels, states),
+            u.new_zeros(shares, channels),
+            u.new_zeros(shares, channels),
+        )
         d_B, d_C = (u.new_zeros(shares, batch, groups, states, padded) for _ in range(2))
         inputs = _kernel_inputs(ctx.softplus, tensors)
         written = (adjoints.numpy(), du.numpy(), d_delta.numpy(), dz.numpy())
@@ -76,7 +80,14 @@ class _NumbaScan(torch.autograd.Function):
 
         def work(first: int, stride: int) -> None:
             numba_kernels.backward(
-                first, stride, jobs, *inputs, checkpoints.numpy(), dy.numpy(), *written, *(part[first] for part in summed)
+                first,
+                stride,
+                jobs,
+                *inputs,
+                checkpoints.numpy(),
+                dy.numpy(),
+                *written,
+                *(part[first] for part in summed),
             )
 
         _in_shares(jobs, work)

@@ -147,4 +147,3 @@ class Lanes:
 
     def _pointer(self, address: ir.Value, pointee: ir.Type) -> ir.Value:
         return self.builder.inttoptr(address, pointee.as_pointer())
-

@@ -1,0 +1,201 @@
+"""LightM-UNet: a small U-Net whose encoder has no convolutions but Mamba over all voxels, in 2 or 3 dimensions.
+
+Shapes: B batch, C channels, spatial sizes in array order (K, J, I), each a multiple of 2 per halving (8 by default).
+Sources: Liao et al. 2024, arXiv:2403.05246, and the second released version of its code (2024-03-29), whose weights load
+here. Where they differ the code is followed: one scalar adjustment factor instead of a vector, one LayerNorm used twice, two
+RVM layers in each residual block (21 in all), a first stage that does not halve, GroupNorm and ReLU before the decoder's
+convolution, enlarging at each level, logits instead of probabilities. The network has 5.0 million parameters; the paper's
+1.87 million leave out the Mamba weights of an earlier version. Written from the paper and a description of the code.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ConfigError, ShapeError
+from .blocks import CONVOLUTIONS, DepthwiseSeparableConv, HalvingPool, enlarge_twice, group_norm
+from .token_mixers import MixerFactory, RVMLayer, SPMLayer
+
+
+@dataclass(frozen=True)
+class LightMUNetConfig:
+    """Sizes of a LightM-UNet; the defaults are the published ones.
+
+    Attributes:
+        spatial_dims: 2 or 3.
+        in_channels, num_classes: channels of the image and of the logits, background included.
+        init_filters: width at full resolution, a multiple of 8; doubled at each halving.
+        blocks_down: residual blocks in each encoder stage; every stage but the first starts with a halving.
+        blocks_up: decoder blocks at each level, from the coarsest; one level fewer than the encoder has.
+        mixer: "rvm", the paper's layer, or "spm", segmented parallel Mamba.
+        spm_shared_scan: one Mamba for the four segments of "spm", or one for each.
+        pooling: "max", or "max+avg", the sum of both.
+    """
+
+    in_channels: int
+    num_classes: int
+    spatial_dims: int = 3
+    init_filters: int = 32
+    blocks_down: tuple[int, ...] = (1, 2, 2, 4)
+    blocks_up: tuple[int, ...] = (1, 1, 1)
+    mixer: str = "rvm"
+    spm_shared_scan: bool = True
+    pooling: str = "max"
+
+    def __post_init__(self) -> None:
+        for name in ("blocks_down", "blocks_up"):  # a bundle's JSON has lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.spatial_dims not in (2, 3):
+            raise ConfigError(f"spatial_dims is {self.spatial_dims}; expected 2 or 3")
+        if self.in_channels < 1 or self.num_classes < 2:
+            raise ConfigError(
+                f"in_channels {self.in_channels}, num_classes {self.num_classes}: expected at least 1 and 2"
+            )
+        if self.init_filters < 8 or self.init_filters % 8:
+            raise ConfigError(f"init_filters is {self.init_filters}; GroupNorm's 8 groups need a multiple of 8")
+        if not self.blocks_down or min((*self.blocks_down, *self.blocks_up)) < 1:
+            raise ConfigError(
+                f"blocks_down {self.blocks_down}, blocks_up {self.blocks_up}: every count must be at least 1"
+            )
+        if len(self.blocks_up) != len(self.blocks_down) - 1:
+            raise ConfigError(
+                f"blocks_up has {len(self.blocks_up)} levels; {len(self.blocks_down)} encoder stages "
+                f"need {len(self.blocks_down) - 1}"
+            )
+        if self.mixer not in ("rvm", "spm"):
+            raise ConfigError(f"mixer is {self.mixer!r}; expected 'rvm' or 'spm'")
+
+    def make_mixer(self) -> MixerFactory:
+        return RVMLayer if self.mixer == "rvm" else functools.partial(SPMLayer, shared=self.spm_shared_scan)
+
+
+class ResidualMixerBlock(nn.Module):
+    """x + mix(ReLU(GN(mix(ReLU(GN(x))))))."""
+
+    def __init__(self, channels: int, make_mixer: MixerFactory) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = group_norm(channels), group_norm(channels)
+        self.mixer1, self.mixer2 = make_mixer(channels, channels), make_mixer(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.mixer1(F.relu(self.norm1(x), inplace=True))
+        return self.mixer2(F.relu(self.norm2(y), inplace=True)) + x
+
+
+class Halving(nn.Module):
+    """Mix into the new width at the old resolution, then pool."""
+
+    def __init__(self, dim: int, in_channels: int, out_channels: int, make_mixer: MixerFactory, pooling: str) -> None:
+        super().__init__()
+        self.mixer = make_mixer(in_channels, out_channels)
+        self.pool = HalvingPool(dim, pooling)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(self.mixer(x))
+
+
+class DecoderBlock(nn.Module):
+    """ReLU(GN(conv(ReLU(GN(x))) + s x)), the convolution depthwise separable."""
+
+    def __init__(self, dim: int, channels: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = group_norm(channels), group_norm(channels)
+        self.conv = DepthwiseSeparableConv(dim, channels, channels)
+        self.skip_scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(F.relu(self.norm1(x), inplace=True)) + self.skip_scale * x
+        return F.relu(self.norm2(y), inplace=True)
+
+
+class DecoderLevel(nn.Module):
+    """Halve the channels, double the resolution, add the encoder's features, refine."""
+
+    def __init__(self, dim: int, in_channels: int, blocks: int) -> None:
+        super().__init__()
+        channels = in_channels // 2
+        self.reduce = CONVOLUTIONS[dim](in_channels, channels, 1, bias=False)
+        self.blocks = nn.Sequential(*(DecoderBlock(dim, channels) for _ in range(blocks)))
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return self.blocks(enlarge_twice(self.reduce(x)) + skip)
+
+
+class LightMUNet(nn.Module):
+    """(B, in_channels, *spatial) -> logits (B, num_classes, *spatial)."""
+
+    def __init__(self, config: LightMUNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, make_mixer = config.spatial_dims, config.make_mixer()
+        widths = [config.init_filters * 2**stage for stage in range(len(config.blocks_down))]
+        self.stem = DepthwiseSeparableConv(dim, config.in_channels, widths[0])
+        self.encoder = nn.ModuleList()
+        for stage, blocks in enumerate(config.blocks_down):
+            layers: list[nn.Module] = [ResidualMixerBlock(widths[stage], make_mixer) for _ in range(blocks)]
+            if stage > 0:
+                layers.insert(0, Halving(dim, widths[stage - 1], widths[stage], make_mixer, config.pooling))
+            self.encoder.append(nn.Sequential(*layers))
+        self.decoder = nn.ModuleList(
+            DecoderLevel(dim, width, blocks) for width, blocks in zip(widths[:0:-1], config.blocks_up, strict=True)
+        )
+        self.head_norm = group_norm(widths[0])
+        self.head = DepthwiseSeparableConv(dim, widths[0], config.num_classes, kernel_size=1, bias=True)
+
+    @property
+    def size_multiple(self) -> int:
+        """Every spatial size must be a multiple of this."""
+        return 2 ** (len(self.config.blocks_down) - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check(x)
+        x = self.stem(x)
+        skips = []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        skips.pop()
+        for level in self.decoder:
+            x = level(x, skips.pop())
+        return self.head(F.relu(self.head_norm(x), inplace=True))
+
+    def _check(self, x: Tensor) -> None:
+        dims, channels = self.config.spatial_dims, self.config.in_channels
+        if x.dim() != dims + 2 or x.shape[1] != channels:
+            raise ShapeError(f"input has shape {tuple(x.shape)}; expected (batch, {channels}) and {dims} spatial sizes")
+        if any(size == 0 or size % self.size_multiple for size in x.shape[2:]):
+            raise ShapeError(
+                f"spatial size {tuple(x.shape[2:])}: every size must be a multiple of {self.size_multiple}; pad the input"
+            )
+
+
+# authors' names -> ours, applied in order
+PUBLISHED_NAMES: tuple[tuple[str, str], ...] = (
+    (r"^convInit\.0\.conv\.", "stem.depthwise."),
+    (r"^convInit\.1\.conv\.", "stem.pointwise."),
+    (r"^down_layers\.(\d+)\.0\.0\.", r"encoder.\1.0.mixer."),
+    (r"^down_layers\.0\.(\d+)\.", lambda match: f"encoder.0.{int(match[1]) - 1}."),  # index 0 is an identity there
+    (r"^down_layers\.(\d+)\.(\d+)\.", r"encoder.\1.\2."),
+    (r"^(encoder\.\d+\.\d+)\.conv([12])\.", r"\1.mixer\2."),
+    (r"^up_samples\.(\d+)\.0\.conv\.", r"decoder.\1.reduce."),
+    (r"^up_layers\.(\d+)\.(\d+)\.conv\.0\.conv\.", r"decoder.\1.blocks.\2.conv.depthwise."),
+    (r"^up_layers\.(\d+)\.(\d+)\.conv\.1\.conv\.", r"decoder.\1.blocks.\2.conv.pointwise."),
+    (r"^up_layers\.(\d+)\.(\d+)\.", r"decoder.\1.blocks.\2."),
+    (r"^conv_final\.0\.", "head_norm."),
+    (r"^conv_final\.2\.0\.conv\.", "head.depthwise."),
+    (r"^conv_final\.2\.1\.conv\.", "head.pointwise."),
+)
+
+
+def refuse_other_versions(state_dict: Any) -> str | None:
+    """Why these weights are not of the network built here, or None."""
+    if "convInit.conv.weight" in state_dict:
+        return (
+            "these weights are of the first released version of LightM-UNet (before 2024-03-29): its stem, head and decoder "
+            "are full convolutions; this library has the second version"
+        )
+    return None

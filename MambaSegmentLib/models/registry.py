@@ -1,0 +1,57 @@
+"""Architecture name -> how to configure and build it, and how the authors named its weights."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ..errors import ConfigError
+from . import lightm_unet
+
+Renaming = tuple[tuple[str, Any], ...]  # (pattern, replacement or function of the match), applied in order
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One network of the literature.
+
+    Attributes:
+        config: frozen dataclass of its options, which checks itself.
+        model: network class, built from one config.
+        published_names: from the authors' parameter names to ours.
+        refuse_other_versions: says why a state dict is of another network, or None.
+    """
+
+    config: type[Any]
+    model: Callable[[Any], nn.Module]
+    published_names: Renaming
+    refuse_other_versions: Callable[[Mapping[str, Any]], str | None]
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "lightm_unet": Architecture(
+        lightm_unet.LightMUNetConfig,
+        lightm_unet.LightMUNet,
+        lightm_unet.PUBLISHED_NAMES,
+        lightm_unet.refuse_other_versions,
+    ),
+}
+
+
+def build_model(name: str, options: Mapping[str, Any]) -> nn.Module:
+    """Build the network that a bundle or a training config names.
+
+    Raises:
+        ConfigError: unknown name, an option that it does not have, or a value that makes no sense.
+    """
+    if name not in ARCHITECTURES:
+        raise ConfigError(f"unknown architecture {name!r}; known: {', '.join(sorted(ARCHITECTURES))}")
+    architecture = ARCHITECTURES[name]
+    try:
+        config = architecture.config(**options)
+    except TypeError as error:  # a misspelt or missing option
+        raise ConfigError(f"{name}: {error}") from error
+    model = architecture.model(config)
+    model.architecture_name = name  # type: ignore[assignment]  # which published names belong to it
+    return model
