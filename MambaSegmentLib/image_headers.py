@@ -3,7 +3,7 @@
 ITK 5.4 takes a NIfTI `pixdim` of 0 or NaN for 1 and a negative NRRD or MetaImage spacing for a positive one, ignores a
 NIfTI sform whose scale contradicts `pixdim`, fills the missing voxels of a truncated NIfTI file with whatever memory
 held, and hands out the rubbish of a damaged compressed MetaImage.
-Sources: nifti1.h and nifti2.h (NIfTI-1.1, NIfTI-2), teem's NRRD format description, ITK's MetaIO documentation.
+Sources: nifti1.h (NIfTI-1.1), teem's NRRD format description, ITK's MetaIO documentation.
 """
 
 import gzip
@@ -41,14 +41,14 @@ def check_header(path: Path) -> None:
     if suffix == ".img" and path.with_suffix(".hdr").is_file():
         path = path.with_suffix(".hdr")
     try:
-        start = _first_bytes(path, 540)
+        start = _first_bytes(path, 348)
         if not start:
             raise ImageError(f"{path} is empty; copy or export the image again")
         if start.startswith(b"NRRD"):
             _check_nrrd(path)
         elif suffix in (".mha", ".mhd"):
             _check_meta_image(path)
-        elif (header := _parse_nifti(start)) is not None:
+        elif (header := _parse_nifti(path, start)) is not None:
             _check_nifti(path, header)
     except (EOFError, zlib.error, gzip.BadGzipFile) as problem:
         raise _damaged(path, f"its compressed data cannot be unpacked ({problem})") from problem
@@ -71,36 +71,32 @@ class _Nifti:
     sform: np.ndarray  # (3, 4)
 
 
-def _parse_nifti(start: bytes) -> _Nifti | None:
-    """The header in the first 540 bytes of a file; None where these are no NIfTI header."""
+def _parse_nifti(path: Path, start: bytes) -> _Nifti | None:
+    """The header in the first bytes of a file; None where these are no NIfTI-1 header."""
     for order in "<>":
-        if len(start) >= 348 and struct.unpack_from(order + "i", start)[0] == 348:
-            return _nifti_fields(start, order, {
-                "dim": ("8h", 40), "bits": ("h", 72), "pixdim": ("8f", 76), "offset": ("f", 108),
-                "codes": ("2h", 252), "sform": ("12f", 280), "magic": ("3s", 344),
-            })  # fmt: skip
-        if len(start) >= 540 and struct.unpack_from(order + "i", start)[0] == 540:
-            return _nifti_fields(start, order, {
-                "dim": ("8q", 16), "bits": ("h", 14), "pixdim": ("8d", 104), "offset": ("q", 168),
-                "codes": ("2i", 344), "sform": ("12d", 400), "magic": ("3s", 4),
-            })  # fmt: skip
+        length = struct.unpack_from(order + "i", start)[0] if len(start) >= 348 else 0
+        if length == 540 and start[4:6] == b"n+":
+            raise ImageError(f"{path} is a NIfTI-2 file, which cannot be read; convert it to NIfTI-1 or NRRD")
+        if length == 348:
+            return _nifti_fields(start, order)
     return None
 
 
-def _nifti_fields(start: bytes, order: str, layout: dict[str, tuple[str, int]]) -> _Nifti:
-    """Unpack the fields that `layout` places: name -> (format, offset in bytes)."""
-    raw = {name: struct.unpack_from(order + code, start, place) for name, (code, place) in layout.items()}
-    axes = min(max(raw["dim"][0], 0), 7)
-    offset = raw["offset"][0]
+def _nifti_fields(start: bytes, order: str) -> _Nifti:
+    dim = struct.unpack_from(order + "8h", start, 40)
+    pixdim = struct.unpack_from(order + "8f", start, 76)
+    (offset,) = struct.unpack_from(order + "f", start, 108)
+    qform_code, sform_code = struct.unpack_from(order + "2h", start, 252)
+    axes = min(max(dim[0], 0), 7)
     return _Nifti(
-        single_file=raw["magic"][0] in (b"n+1", b"n+2"),
-        sizes=raw["dim"][1 : axes + 1],
-        bits_per_voxel=raw["bits"][0],
-        pixdim=raw["pixdim"][1 : axes + 1],
+        single_file=start[344:347] == b"n+1",
+        sizes=dim[1 : axes + 1],
+        bits_per_voxel=struct.unpack_from(order + "h", start, 72)[0],
+        pixdim=pixdim[1 : axes + 1],
         data_offset=int(offset) if math.isfinite(offset) else -1,
-        qform_code=raw["codes"][0],
-        sform_code=raw["codes"][1],
-        sform=np.reshape(raw["sform"], (3, 4)),
+        qform_code=qform_code,
+        sform_code=sform_code,
+        sform=np.reshape(struct.unpack_from(order + "12f", start, 280), (3, 4)),
     )
 
 
@@ -141,9 +137,16 @@ def _check_sform(path: Path, header: _Nifti) -> None:
 
 
 def _check_nrrd(path: Path) -> None:
-    """Spacings only: teem itself refuses missing or damaged voxels."""
+    """Missing voxels are refused by teem itself, except for the last bytes of a compressed file."""
     with path.open("rb") as stream:
         fields = dict(_text_fields(stream, separator=":", last_key=None))
+        _check_nrrd_spacing(path, fields)
+        apart = {"data file", "datafile", "line skip", "lineskip", "byte skip", "byteskip"} & fields.keys()
+        if fields.get("encoding", "").lower() in ("gzip", "gz") and not apart:
+            _count_bytes(stream, inflate=True)
+
+
+def _check_nrrd_spacing(path: Path, fields: dict[str, str]) -> None:
     kinds = fields.get("kinds", "").split()
     if "spacings" in fields:
         values = [_number(text) for text in fields["spacings"].split()]
@@ -259,7 +262,9 @@ def _count_bytes(stream: BinaryIO, *, inflate: bool) -> int:
         return sum(len(chunk) for chunk in chunks)
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: zlib or gzip, as the data says
     total = sum(len(unpacker.decompress(chunk)) for chunk in chunks)
-    return total + len(unpacker.flush())
+    if not unpacker.eof:  # zlib itself only complains once it has reached the checksum
+        raise EOFError("the end of the data is missing")
+    return total
 
 
 def _text_fields(stream: BinaryIO, *, separator: str, last_key: str | None) -> list[tuple[str, str]]:

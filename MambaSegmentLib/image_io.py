@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .dicom_series import NO_IMAGE_MODALITIES, read_dicom_series
-from .errors import GeometryError, ImageError, MambaSegmentError, ResourceError, ShapeError
+from .errors import GeometryError, ImageError, ResourceError, ShapeError
 from .files import atomic_path
 from .image_headers import check_header
 from .itk_errors import itk_errors_as
@@ -62,11 +62,12 @@ def write_volume(volume: Volume, path: str | Path) -> None:
     ending = check_ending(path, WRITABLE_ENDINGS)
     image = volume.to_sitk()
     with atomic_path(path) as temporary:
-        with itk_errors_as(ImageError, f"cannot write {path}"):
-            import SimpleITK as sitk  # noqa: N813
-
-            sitk.WriteImage(image, str(temporary), useCompression=ending in (".nrrd", ".mha"))
-        verify_written(temporary, path, volume.array.nbytes)
+        try:
+            _write_file(image, temporary, path, compressed=ending in (".nrrd", ".mha"))
+        except ImageError as problem:
+            if shutil.disk_usage(path.parent).free > volume.array.nbytes:
+                raise
+            raise ResourceError(f"cannot write {path}: the disk is full; free some space and try again") from problem
 
 
 def check_ending(path: Path, endings: tuple[str, ...]) -> str:
@@ -99,20 +100,16 @@ def check_writable(path: Path, endings: tuple[str, ...]) -> None:
         raise ImageError(f"cannot write {path}: no right to write in {path.parent}; choose another folder")
 
 
-def verify_written(temporary: Path, target: Path, size_bytes: int) -> None:
-    """Make sure that all voxels arrived: ITK does not notice when the disk runs full.
+def _write_file(image: "sitk.Image", temporary: Path, target: Path, *, compressed: bool) -> None:
+    """Write, then make sure that all voxels arrived: ITK does not always notice when the disk runs full."""
+    import SimpleITK as sitk  # noqa: N813
 
-    Raises:
-        ResourceError: the file is short and the disk nearly full. ImageError: the file is short for another reason.
-    """
+    with itk_errors_as(ImageError, f"cannot write {target}"):
+        sitk.WriteImage(image, str(temporary), useCompression=compressed)
     try:
-        if not temporary.is_file():
-            raise ImageError(f"cannot write {target}: no file appeared")
         check_header(temporary)
-    except MambaSegmentError as problem:
-        if shutil.disk_usage(target.parent).free <= size_bytes:
-            raise ResourceError(f"cannot write {target}: the disk is full; free some space and try again") from problem
-        raise ImageError(f"cannot write {target}: only a part of it could be stored") from problem
+    except (GeometryError, ImageError) as problem:
+        raise ImageError(f"cannot write {target}: only a part of it could be stored ({problem})") from problem
 
 
 def _read_file(path: Path) -> "sitk.Image":

@@ -98,6 +98,7 @@ class Volume:
         import SimpleITK as sitk  # noqa: N813
 
         array = self.array.astype(np.uint8) if self.array.dtype == bool else self.array
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)  # SimpleITK knows no foreign byte order
         try:
             image = sitk.GetImageFromArray(array)
         except (KeyError, TypeError) as problem:
