@@ -217,8 +217,9 @@ def _network(manifest: Manifest, weights: "Mapping[str, Tensor]", number: int) -
     try:
         network.load_state_dict(_with_shared_names(network, weights), strict=True)
     except RuntimeError as problem:
+        details = " ".join(str(problem).split())[:500]
         raise BundleError(
-            f"fold {number} of the model {manifest.name!r} does not fit its network: {problem}"
+            f"fold {number} of the model {manifest.name!r} does not fit its network: {details}"
         ) from problem
     return network.eval()
 
