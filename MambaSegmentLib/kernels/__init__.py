@@ -1,10 +1,12 @@
 """The selective scan: one function, several ways to compute it.
 
-`selective_scan` checks its arguments once, picks a backend for the device and dtype, and calls it. Every backend is judged
-by `reference`. README.md beside this file has the notation, the derivation of the backward pass and the numerical limits.
+`selective_scan` checks its arguments once, picks a backend for the device and dtype, and calls it. Every backend is
+judged by `reference`. README.md beside this file has the notation, the derivation of the backward pass and the
+numerical limits.
 """
 
 from .api import selective_scan
 from .backends import BackendInfo, available_backends, choose_backend
+from .causal_conv import causal_conv_silu, tail_after
 
-__all__ = ["BackendInfo", "available_backends", "choose_backend", "selective_scan"]
+__all__ = ["BackendInfo", "available_backends", "causal_conv_silu", "choose_backend", "selective_scan", "tail_after"]

@@ -4,22 +4,17 @@ Importing this file imports numba and compiles the kernels (seconds the first ti
 """
 
 import math
-import os
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import numba_kernels
+from . import numba_scan_kernels as kernels
 from .arguments import ScanArguments
 from .numba_simd import LANES
-
-_pools: dict[int, ThreadPoolExecutor] = {}
-_pools_lock = threading.Lock()
+from .numba_tiles import TILE, empty_laid_out_like
+from .threads import count_shares, in_shares
 
 
 def scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
@@ -43,13 +38,13 @@ class _NumbaScan(torch.autograd.Function):
         states = A.shape[1]
         last = u.new_zeros(batch, channels, states) if initial_state is None else initial_state.clone()
         last = last.contiguous()
-        y = _empty_laid_out_like(u)
-        tiles = math.ceil(length / numba_kernels.TILE) if any(ctx.needs_input_grad) else 0
+        y = empty_laid_out_like(u)
+        tiles = math.ceil(length / TILE) if any(ctx.needs_input_grad) else 0
         checkpoints = torch.empty(batch if tiles else 0, channels, tiles, states)
         inputs = _kernel_inputs(softplus, tensors)
         jobs = _count_jobs(u, B)
         results = (last.numpy(), y.numpy(), checkpoints.numpy())
-        _in_shares(jobs, lambda first, shares: numba_kernels.forward(first, shares, jobs, *inputs, *results))
+        in_shares(jobs, lambda first, shares: kernels.forward(first, shares, jobs, *inputs, *results))
         ctx.softplus = softplus
         ctx.save_for_backward(*tensors, checkpoints)
         return y, last
@@ -63,10 +58,10 @@ class _NumbaScan(torch.autograd.Function):
         groups, states = B.shape[1], A.shape[1]
         padded = math.ceil(length / LANES) * LANES
         jobs = _count_jobs(u, B)
-        shares = _count_shares(jobs)
+        shares = count_shares(jobs)
         adjoints = (u.new_zeros(batch, channels, states) if d_last is None else d_last.float()).clone().contiguous()
-        du, d_delta = _empty_laid_out_like(u), _empty_laid_out_like(delta)
-        dz = _empty_laid_out_like(z) if z is not None else u.new_empty(0, 0, 0)
+        du, d_delta = empty_laid_out_like(u), empty_laid_out_like(delta)
+        dz = empty_laid_out_like(z) if z is not None else u.new_empty(0, 0, 0)
         # one set a share, summed in order afterwards: the result does not depend on which thread was faster
         d_A, d_D, d_bias = (
             u.new_zeros(shares, channels, states),
@@ -79,7 +74,7 @@ class _NumbaScan(torch.autograd.Function):
         summed = [tensor.numpy() for tensor in (d_A, d_B, d_C, d_D, d_bias)]
 
         def work(first: int, stride: int) -> None:
-            numba_kernels.backward(
+            kernels.backward(
                 first,
                 stride,
                 jobs,
@@ -90,7 +85,7 @@ class _NumbaScan(torch.autograd.Function):
                 *(part[first] for part in summed),
             )
 
-        _in_shares(jobs, work)
+        in_shares(jobs, work)
         return (
             None, du, d_delta, d_A.sum(0), d_B.sum(0)[..., :length], d_C.sum(0)[..., :length],
             None if D is None else d_D.sum(0), None if z is None else dz,
@@ -108,48 +103,6 @@ def _kernel_inputs(softplus: bool, tensors: Any) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _empty_laid_out_like(tensor: Tensor) -> Tensor:
-    """An uninitialised tensor of the same shape, channels last in memory where `tensor` is."""
-    batch, channels, length = tensor.shape
-    if tensor.stride(1) == 1 and channels > 1:
-        return torch.empty(batch, length, channels).transpose(1, 2)
-    return torch.empty(batch, channels, length)
-
-
 def _count_jobs(u: Tensor, B: Tensor) -> int:
     groups = B.shape[1]
     return u.shape[0] * groups * math.ceil(u.shape[1] // groups / LANES)
-
-
-def _count_shares(jobs: int) -> int:
-    return max(1, min(jobs, torch.get_num_threads()))
-
-
-def _in_shares(jobs: int, work: Callable[[int, int], None]) -> None:
-    """Run work(first, shares) for first = 0 .. shares - 1: the first one here, the others on threads of the pool."""
-    shares = _count_shares(jobs)
-    others = [_pool(shares).submit(work, first, shares) for first in range(1, shares)]
-    try:
-        work(0, shares)
-    finally:  # the arrays must outlive every thread that writes to them
-        outcomes = [other.exception() for other in others]
-    for error in outcomes:
-        if error is not None:
-            raise error
-
-
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads are kept between calls. Python threads, since numba's own layers may not be entered from two threads."""
-    with _pools_lock:
-        if threads not in _pools:
-            _pools[threads] = ThreadPoolExecutor(threads - 1, thread_name_prefix="mambasegment-scan")
-        return _pools[threads]
-
-
-def _forget_pools() -> None:
-    """A forked child has none of its parent's threads."""
-    _pools.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pools)

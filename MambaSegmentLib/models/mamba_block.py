@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..kernels import selective_scan
+from ..kernels import causal_conv_silu, selective_scan, tail_after
 
 _SMALLEST_STEP, _LARGEST_STEP, _STEP_FLOOR = 1e-3, 1e-1, 1e-4
 
@@ -80,7 +80,8 @@ class Mamba(nn.Module):
         Pieces of any length, each given the state of the one before, give exactly what the whole sequence gives.
         """
         x, z = self.in_proj(tokens).transpose(1, 2).chunk(2, dim=1)  # (B, I, L) each, channels last in memory
-        x, tail = self._convolve(x, state.tail)
+        tail = tail_after(x, state.tail)
+        x = causal_conv_silu(x, self.conv1d.weight[:, 0], self.conv1d.bias, state.tail.to(x.dtype))
         steps, B, C = self.x_proj(x.transpose(1, 2)).split([self.rank, self.d_state, self.d_state], dim=-1)
         y, scan = selective_scan(
             x,
@@ -96,8 +97,3 @@ class Mamba(nn.Module):
             initial_state=state.scan,
         )
         return self.out_proj(y.transpose(1, 2)), MambaState(tail, scan)
-
-    def _convolve(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-        """SiLU of the causal depthwise convolution, and the inputs that the next piece will need."""
-        x = torch.cat([tail.to(x.dtype), x], dim=2)
-        return F.silu(self.conv1d(x)), x[:, :, x.shape[2] - (self.d_conv - 1) :]

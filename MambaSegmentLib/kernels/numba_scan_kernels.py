@@ -1,91 +1,26 @@
-"""Compiled scan kernels for the CPU: a job is LANES channels of one batch entry; a call works through a share of the jobs.
+"""The compiled scan: a job is LANES channels of one batch entry; a call works through a share of the jobs.
 
-The sequence is walked tile by tile. Each tile's inputs are brought into contiguous (time, LANES) buffers, whatever their
-strides, so that softplus, the recurrence, D and the gate all run on full vectors in the first-level cache. Nothing of
-size (B, L, D, N) exists: the forward pass keeps the state at each tile's start, the backward pass replays one tile at a time.
-
-Compiled with the interpreter lock released, for the threads of `numba_scan`; no threading layer of numba is involved.
+The sequence is walked tile by tile. Each tile's inputs are brought into contiguous buffers, whatever their strides, so that
+softplus, the recurrence, D and the gate all run on full vectors in the first-level cache. Nothing of size (B, L, D, N)
+exists: the forward pass keeps the state at each tile's start, the backward pass replays one tile at a time.
 """
 
-import zlib
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
-from . import numba_loops, numba_simd
-from .numba_loops import (
-    add_lane_sums,
-    backward_state,
-    forward_state,
-    move_rows,
-    replay_state,
-    sigmoid_rows,
-    softplus_rows,
-    transpose_squares,
-)
+from . import numba_loops, numba_simd, numba_tiles
+from .numba_compile import cached_on_disk, checksum_of
+from .numba_loops import add_lane_sums, backward_state, forward_state, replay_state, sigmoid_rows, softplus_rows
 from .numba_simd import LANES, LOG2_E
+from .numba_tiles import FLOAT_BYTES, TILE, helper, load_row, load_tile, new_tile, store_tile
 
-TILE = 64  # steps per tile, a multiple of LANES
 _LN_2 = np.float32(0.6931471805599453)
-_BYTES = 4  # of a float32
-
-_compiled = njit(nogil=True, error_model="numpy")
-_inlined = njit(nogil=True, error_model="numpy", inline="never")
-
-_MATRIX, _CUBE, _FOUR = types.float32[:, :], types.float32[:, :, :], types.float32[:, :, :, :]
-_ROW, _FIVE = types.float32[:], types.Array(types.float32, 5, "A")
+_ROW, _MATRIX, _CUBE, _FOUR = (types.Array(types.float32, dimensions, "A") for dimensions in (1, 2, 3, 4))
 
 
-@_inlined
-def load_tile(source, channel, width, start, steps, tile):
-    """source (channels, time) -> tile (time, LANES); lanes beyond `width` are zero."""
-    by_channel, by_time = source.strides[0] // _BYTES, source.strides[1] // _BYTES
-    done = 0
-    if width == LANES and by_channel == 1:
-        address = source.ctypes.data + (channel * by_channel + start * by_time) * _BYTES
-        move_rows(address, by_time, tile.ctypes.data, LANES, steps)
-        return
-    if width == LANES and by_time == 1:
-        squares = steps // LANES
-        address = source.ctypes.data + (channel * by_channel + start) * _BYTES
-        transpose_squares(address, by_channel, LANES, tile.ctypes.data, LANES, LANES * LANES, squares)
-        done = squares * LANES
-    for t in range(done, steps):
-        for k in range(width):
-            tile[t, k] = source[channel + k, start + t]
-        for k in range(width, LANES):
-            tile[t, k] = np.float32(0.0)
-
-
-@_inlined
-def store_tile(tile, target, channel, width, start, steps):
-    """tile (time, LANES) -> target (channels, time)."""
-    by_channel, by_time = target.strides[0] // _BYTES, target.strides[1] // _BYTES
-    done = 0
-    if width == LANES and by_channel == 1:
-        address = target.ctypes.data + (channel * by_channel + start * by_time) * _BYTES
-        move_rows(tile.ctypes.data, LANES, address, by_time, steps)
-        return
-    if width == LANES and by_time == 1:
-        squares = steps // LANES
-        address = target.ctypes.data + (channel * by_channel + start) * _BYTES
-        transpose_squares(tile.ctypes.data, LANES, LANES * LANES, address, by_channel, LANES, squares)
-        done = squares * LANES
-    for t in range(done, steps):
-        for k in range(width):
-            target[channel + k, start + t] = tile[t, k]
-
-
-@_inlined
-def load_row(source, channel, width, row):
-    """LANES values of a vector over channels; an empty vector stands for zeros."""
-    for k in range(LANES):
-        row[k] = source[channel + k] if source.shape[0] > 0 and k < width else np.float32(0.0)
-
-
-@_inlined
+@helper
 def load_decay_rates(A, channel, width, a_log2):
     """A (channels, N) -> (N, LANES), times log2(e) because the exponential is taken to base 2."""
     for n in range(A.shape[1]):
@@ -93,7 +28,7 @@ def load_decay_rates(A, channel, width, a_log2):
             a_log2[n, k] = A[channel + k, n] * np.float32(LOG2_E) if k < width else np.float32(0.0)
 
 
-@_inlined
+@helper
 def positive_steps(raw, bias, softplus, step, steps):
     """delta as it enters the recurrence."""
     if softplus:
@@ -104,7 +39,7 @@ def positive_steps(raw, bias, softplus, step, steps):
                 step[t, k] = raw[t, k] + bias[k]
 
 
-@_inlined
+@helper
 def job_of(index, channels, groups):
     """Which (batch entry, group, block, first channel, width) job `index` is."""
     per_group = channels // groups
@@ -127,16 +62,16 @@ def _build(sources):
         _ = sources
         length, n_states = u.shape[2], A.shape[1]
         raw, step, drive = (
-            np.zeros((TILE, LANES), np.float32),
-            np.zeros((TILE, LANES), np.float32),
-            np.zeros((TILE, LANES), np.float32),
+            new_tile(TILE),
+            new_tile(TILE),
+            new_tile(TILE),
         )
         x, out, gate = (
-            np.zeros((TILE, LANES), np.float32),
-            np.zeros((TILE, LANES), np.float32),
-            np.zeros((TILE, LANES), np.float32),
+            new_tile(TILE),
+            new_tile(TILE),
+            new_tile(TILE),
         )
-        a_log2, state = np.zeros((n_states, LANES), np.float32), np.zeros((n_states, LANES), np.float32)
+        a_log2, state = new_tile(n_states), new_tile(n_states)
         bias_row, d_row, zeros = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
         for index in range(first, jobs, stride):
             b, g, channel, width = job_of(index, u.shape[1], B.shape[1])
@@ -163,7 +98,7 @@ def _build(sources):
                     b_n, c_n = B[b, g, n, start:], C[b, g, n, start:]
                     forward_state(
                         step.ctypes.data, drive.ctypes.data, out.ctypes.data, a_log2[n].ctypes.data, state[n].ctypes.data,
-                        b_n.ctypes.data, b_n.strides[0] // _BYTES, c_n.ctypes.data, c_n.strides[0] // _BYTES, steps,
+                        b_n.ctypes.data, b_n.strides[0] // FLOAT_BYTES, c_n.ctypes.data, c_n.strides[0] // FLOAT_BYTES, steps,
                     )  # fmt: skip
                 if z.shape[0] > 0:
                     load_tile(z[b], channel, width, start, steps, raw)
@@ -189,25 +124,25 @@ def _build(sources):
         _ = sources
         length, n_states = u.shape[2], A.shape[1]
         raw, step, drive = (
-            np.zeros((TILE, LANES), np.float32),
-            np.zeros((TILE, LANES), np.float32),
-            np.zeros((TILE, LANES), np.float32),
+            new_tile(TILE),
+            new_tile(TILE),
+            new_tile(TILE),
         )
         x, out, gate = (
-            np.zeros((TILE, LANES), np.float32),
-            np.zeros((TILE, LANES), np.float32),
-            np.zeros((TILE, LANES), np.float32),
+            new_tile(TILE),
+            new_tile(TILE),
+            new_tile(TILE),
         )
         upstream, d_step, d_drive = (
-            np.zeros((TILE, LANES), np.float32),
-            np.zeros((TILE, LANES), np.float32),
-            np.zeros((TILE, LANES), np.float32),
+            new_tile(TILE),
+            new_tile(TILE),
+            new_tile(TILE),
         )
-        gate_in = np.zeros((TILE, LANES), np.float32)
-        decays, before = np.zeros((TILE, LANES), np.float32), np.zeros((TILE + 1, LANES), np.float32)
-        d_b, d_c = np.zeros((TILE, LANES), np.float32), np.zeros((TILE, LANES), np.float32)
-        a_log2, d_a = np.zeros((n_states, LANES), np.float32), np.zeros((n_states, LANES), np.float32)
-        adjoint, state = np.zeros((n_states, LANES), np.float32), np.zeros(LANES, np.float32)
+        gate_in = new_tile(TILE)
+        decays, before = new_tile(TILE), new_tile(TILE + 1)
+        d_b, d_c = new_tile(TILE), new_tile(TILE)
+        a_log2, d_a = new_tile(n_states), new_tile(n_states)
+        adjoint, state = new_tile(n_states), np.zeros(LANES, np.float32)
         bias_row, d_row, zeros = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
         d_bias_row, d_d_row = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
         tiles = (length + TILE - 1) // TILE
@@ -251,7 +186,7 @@ def _build(sources):
                     for k in range(width):
                         state[k] = checkpoints[b, channel + k, tile, n]
                     b_n, c_n = B[b, g, n, start:], C[b, g, n, start:]
-                    b_stride, c_stride = b_n.strides[0] // _BYTES, c_n.strides[0] // _BYTES
+                    b_stride, c_stride = b_n.strides[0] // FLOAT_BYTES, c_n.strides[0] // FLOAT_BYTES
                     replay_state(
                         step.ctypes.data, drive.ctypes.data, out.ctypes.data, a_log2[n].ctypes.data, state.ctypes.data,
                         b_n.ctypes.data, b_stride, c_n.ctypes.data, c_stride, decays.ctypes.data, before.ctypes.data, steps,
@@ -294,31 +229,12 @@ def _build(sources):
     share = (types.int64, types.int64, types.int64)
     inputs = (_CUBE, _CUBE, _MATRIX, _FOUR, _FOUR, _ROW, _CUBE, _ROW, types.boolean)
     return SimpleNamespace(
-        forward=_cached(types.void(*share, *inputs, _CUBE, _CUBE, _FOUR))(forward),
-        backward=_cached(
+        forward=cached_on_disk(types.void(*share, *inputs, _CUBE, _CUBE, _FOUR))(forward),
+        backward=cached_on_disk(
             types.void(*share, *inputs, _FOUR, _CUBE, _CUBE, _CUBE, _CUBE, _CUBE, _MATRIX, _FOUR, _FOUR, _ROW, _ROW)
         )(backward),
     )
 
 
-def _cached(signature):
-    """Compile for one signature, keeping the code on disk; without a writable place it is compiled in each process."""
-
-    def decorate(function):
-        try:
-            return njit(signature, nogil=True, error_model="numpy", cache=True)(function)
-        except RuntimeError as error:
-            if "cannot cache" not in str(error):
-                raise
-            return njit(signature, nogil=True, error_model="numpy")(function)
-
-    return decorate
-
-
-def _sources_checksum():
-    modules = (numba_loops, numba_simd)
-    return zlib.crc32(b"".join(Path(module.__file__).read_bytes() for module in modules))
-
-
-_kernels = _build(_sources_checksum())
+_kernels = _build(checksum_of(numba_loops, numba_simd, numba_tiles))
 forward, backward = _kernels.forward, _kernels.backward
