@@ -5,6 +5,7 @@ Neither this file nor anything it imports imports torch: networks run in a proce
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import slicer
 import vtk
@@ -25,10 +26,12 @@ except ModuleNotFoundError:  # a source checkout, where the library lies beside 
     import MambaSegmentLib  # noqa: F401  (to fail here, with a clear message, rather than in the middle of a click)
 
 from MambaSegmentPanel.dependencies import missingPackages
-from MambaSegmentPanel.installed_models import InstalledModel, installedModels
 from MambaSegmentPanel.panel import Panel
 from MambaSegmentPanel.parameter_node import MambaSegmentParameterNode
 from MambaSegmentPanel.shell_line import ShellExample, shellExample
+
+if TYPE_CHECKING:
+    from MambaSegmentLib.store import StoredModel
 
 HOMEPAGE = "https://github.com/MambaSegment/SlicerMambaSegment"
 REQUIREMENTS = Path(__file__).resolve().parent / "Resources" / "requirements.txt"
@@ -135,13 +138,19 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
         volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
         return next((volume for volume in volumes if volume.GetClassName() == "vtkMRMLScalarVolumeNode"), None)
 
-    def installedModels(self) -> list[InstalledModel]:
-        return installedModels()
+    def installedModels(self) -> "list[StoredModel]":
+        """Every model of the store with its description; weights are not read.
+
+        Raises: ModuleNotFoundError, when Slicer's Python lacks a package of requirements.txt that this needs.
+        """
+        from MambaSegmentLib.store import list_models  # here, so that the module loads before they are installed
+
+        return list_models()
 
     def missingPackages(self) -> list[str]:
         return missingPackages(REQUIREMENTS)
 
-    def shellExample(self, model: InstalledModel | None, volumeNode=None) -> ShellExample:
+    def shellExample(self, model: "StoredModel | None", volumeNode=None) -> ShellExample:
         return shellExample(model, volumeNode)
 
 

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 from slicer.i18n import tr as _
 
 if TYPE_CHECKING:
-    from MambaSegmentLib.bundle import Manifest
+    from MambaSegmentLib.manifest import Manifest
     from MambaSegmentLib.segments import SegmentInfo
+    from MambaSegmentLib.store import StoredModel
 
-    from .installed_models import InstalledModel
 
-
-def cardHtml(model: InstalledModel) -> str:
+def cardHtml(model: StoredModel) -> str:
     """What the model segments, from what, for what, and under which licence; or why its file cannot be used."""
     if model.manifest is None:
         heading = _("This file cannot be used")
-        return f"<h3>{escape(model.name)}</h3><p><b>{heading}:</b> {escape(model.problem)}</p>"
+        return f"<h3>{escape(model.name)}</h3><p><b>{heading}:</b> {escape(model.problem or '')}</p>"
     return _cardOf(model.manifest) + _paragraph(_("File"), str(model.path))
 
 

@@ -14,7 +14,7 @@ from .dependencies import installCommand
 from .model_card import cardHtml
 
 if TYPE_CHECKING:
-    from .installed_models import InstalledModel
+    from MambaSegmentLib.store import StoredModel
 
 
 class Panel:
@@ -29,7 +29,7 @@ class Panel:
         self.ui = ui
         self.logic = logic
         self.node: Any = None  # what the user chose; None while there is no scene to keep it
-        self.models: list[InstalledModel] = []
+        self.models: list[StoredModel] = []
         ui.versionLabel.text = _("MambaSegment {version}").format(version=MambaSegmentLib.__version__)
         ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
         ui.refreshModelsButton.connect("clicked()", self.refresh)
@@ -77,14 +77,15 @@ class Panel:
     def onCopyShellLine(self) -> None:
         qt.QApplication.clipboard().setText(self.ui.shellLineEdit.plainText)
 
-    def _chosenModel(self) -> InstalledModel | None:
+    def _chosenModel(self) -> StoredModel | None:
         if self.node is None:
             return None
         return next((model for model in self.models if model.name == self.node.model), None)
 
     def _chooseFirstModelIfNone(self) -> None:
         if self.node is not None and not self.node.model and self.models:
-            self.node.model = self.models[0].name
+            usable = [model for model in self.models if model.manifest is not None]
+            self.node.model = (usable or self.models)[0].name
 
     def _whyNoCard(self) -> str:
         if self.node is not None and self.node.model and self.models:
@@ -99,7 +100,7 @@ class Panel:
             box.addItem(model.name)
         box.blockSignals(wasBlocked)
 
-    def _selectInBox(self, model: InstalledModel | None) -> None:
+    def _selectInBox(self, model: StoredModel | None) -> None:
         box = self.ui.modelSelector
         wasBlocked = box.blockSignals(True)
         box.currentIndex = self.models.index(model) if model is not None else -1
@@ -113,7 +114,7 @@ class Panel:
             "console, then press Refresh:<br><code>{command}</code>"
         ).format(command=escape(installCommand(missing), quote=False))
 
-    def _showShellLine(self, model: InstalledModel | None) -> None:
+    def _showShellLine(self, model: StoredModel | None) -> None:
         example = self.logic.shellExample(model, self.node.inputVolume if self.node is not None else None)
         self.ui.shellLineEdit.plainText = example.line
         self.ui.shellHintLabel.text = example.hint

@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 from .scene_io import storedFile
 
 if TYPE_CHECKING:
-    from .installed_models import InstalledModel
+    from MambaSegmentLib.store import StoredModel
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 _SAFE_ON_WINDOWS = re.compile(r"[\w.:\\/+-]+")
@@ -29,7 +29,7 @@ class ShellExample:
     hint: str
 
 
-def shellExample(model: InstalledModel | None, volumeNode: Any = None) -> ShellExample:
+def shellExample(model: StoredModel | None, volumeNode: Any = None) -> ShellExample:
     """The command for a model and the volume in front of the user, or for placeholders where one is missing."""
     if model is None:
         return ShellExample("", _("Choose a model to see its command."))

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from MambaSegmentLib.manifest import Channel, Manifest
+from MambaSegmentLib.normalization import Normalization
 from MambaSegmentLib.preprocess import PreprocessingSpec
 from MambaSegmentLib.segments import SegmentInfo
+from MambaSegmentLib.store import StoredModel
 
 
 @pytest.fixture
@@ -17,7 +19,7 @@ def a_manifest() -> Manifest:
         architecture_options={},
         channels=(Channel("T1", "MR"), Channel("mask")),
         segments=(SegmentInfo(1, "Front & <b>top</b>", (1.0, 0.5, 0.0)), SegmentInfo(2, "Back", (0.0, 0.0, 1.0))),
-        preprocessing=PreprocessingSpec(normalization=("zscore", "none")),
+        preprocessing=PreprocessingSpec(normalization=(Normalization("zscore"), Normalization("none"))),
         patch_size=(32, 32, 32),
         license="CC-BY-SA-4.0",
         limitations="Not for children.\nNot for tumours.",
@@ -26,9 +28,8 @@ def a_manifest() -> Manifest:
 
 @pytest.fixture
 def card(panel_module, a_manifest):
-    InstalledModel = panel_module("installed_models").InstalledModel
     return panel_module("model_card").cardHtml(
-        InstalledModel("two-parts", Path("m") / "two-parts.safetensors", a_manifest)
+        StoredModel("two-parts", Path("m") / "two-parts.safetensors", a_manifest)
     )
 
 
@@ -51,7 +52,6 @@ def test_nothing_is_said_where_the_file_says_nothing(card):
 
 
 def test_a_file_that_cannot_be_read_says_why(panel_module):
-    InstalledModel = panel_module("installed_models").InstalledModel
-    card = panel_module("model_card").cardHtml(InstalledModel("odd", Path("odd.safetensors"), None, "no JSON <here>"))
+    card = panel_module("model_card").cardHtml(StoredModel("odd", Path("odd.safetensors"), None, "no JSON <here>"))
     assert "odd" in card
     assert "no JSON &lt;here&gt;" in card

@@ -7,6 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from MambaSegmentLib.manifest import Channel, Manifest
+from MambaSegmentLib.normalization import Normalization
+from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.segments import SegmentInfo
+from MambaSegmentLib.store import StoredModel
 from Testing.module.fake_slicer import fakeUi
 
 
@@ -14,8 +19,9 @@ class FakeLogic:
     """Models and packages as a test wants them."""
 
     def __init__(self, panel_module, names=("first", "second")):
-        Model = panel_module("installed_models").InstalledModel
-        self.models = [Model(name, Path("store") / f"{name}.safetensors", None, f"{name} is damaged") for name in names]
+        self.models = [
+            StoredModel(name, Path("store") / f"{name}.safetensors", None, f"{name} is damaged") for name in names
+        ]
         self.missing: list[str] = []
         self.error: Exception | None = None
         self._example = panel_module("shell_line").ShellExample
@@ -43,6 +49,18 @@ def a_panel(panel_module, repository, a_logic):
     return panel_module("panel").Panel(fakeUi({widget.attrib["name"] for widget in ui.iter("widget")}), a_logic)
 
 
+def a_usable_manifest() -> Manifest:
+    return Manifest(
+        name="third",
+        architecture_name="lightm_unet",
+        architecture_options={},
+        channels=(Channel("T1", "MR"),),
+        segments=(SegmentInfo(1, "Front", (1.0, 0.5, 0.0)),),
+        preprocessing=PreprocessingSpec(normalization=(Normalization("zscore"),)),
+        patch_size=(32, 32, 32),
+    )
+
+
 def a_node(model=""):
     return SimpleNamespace(model=model, inputVolume="T1")
 
@@ -54,6 +72,14 @@ def test_a_new_scene_gets_the_first_model(a_panel):
     assert a_panel.ui.modelSelector.items == ["first", "second"]
     assert a_panel.ui.modelSelector.currentIndex == 0
     assert "first is damaged" in a_panel.ui.modelCardBrowser.html
+
+
+def test_a_new_scene_gets_a_model_that_can_be_used_where_there_is_one(a_panel, a_logic):
+    a_logic.models.append(StoredModel("third", Path("third.safetensors"), a_usable_manifest()))
+    a_panel.refresh()
+    node = a_node()
+    a_panel.setParameterNode(node)
+    assert node.model == "third"
 
 
 def test_what_the_scene_says_wins(a_panel):

@@ -25,7 +25,7 @@ print(*sorted(name for name in sys.modules if "." not in name))
 import MambaSegmentLib
 assert Path(MambaSegmentLib.__file__).is_relative_to(sys.argv[3]), MambaSegmentLib.__file__
 assert all(hasattr(MambaSegment, "MambaSegment" + kind) for kind in ("", "Widget", "Logic", "Test"))
-models = MambaSegment.installedModels()
+models = MambaSegment.MambaSegmentLogic().installedModels()
 assert "torch" not in sys.modules
 print(*(model.name for model in models if model.manifest is not None))
 """
