@@ -38,7 +38,7 @@ class Panel:
         self.refresh()
 
     def setParameterNode(self, node: Any) -> None:
-        """Show another node's choices; with None the panel keeps showing the last ones."""
+        """Show another node's choices; with None nothing is chosen, as while a scene is closed."""
         self.node = node
         self._chooseFirstModelIfNone()
         self.update()
