@@ -1,0 +1,206 @@
+"""The command `mambatrain`: prepare, fit, export. Nothing heavy is imported before it is needed."""
+
+import argparse
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from MambaSegmentLib.errors import ConfigError, MambaSegmentError
+from MambaSegmentLib.progress import CancelToken, Progress
+
+from . import __version__
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, or that of the error (see MambaSegmentLib.errors)."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except MambaSegmentError as error:
+        print(f"mambatrain: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("mambatrain: stopped", file=sys.stderr)
+        return 130
+    except Exception as error:  # a bug: the traceback is what a report needs
+        log = _write_log(traceback.format_exc())
+        print(f"mambatrain: internal error: {error!r}; details in {log}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parse_duration_s(text: str) -> float:
+    """Seconds in a text such as "90", "45s", "10m", "1.5h" or "1h30m".
+
+    Raises:
+        ConfigError: no such text, or no time at all.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ConfigError(f"cannot read the time {text!r}; expected something like 45s, 10m or 1h30m")
+    seconds = sum(float(number) * _UNITS_S[unit or "s"] for number, unit in parts)
+    if seconds <= 0:
+        raise ConfigError(f"the time {text!r} is nothing; expected more than 0")
+    return seconds
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mambatrain", description="Train Mamba U-Nets for medical image segmentation."
+    )
+    parser.add_argument("--version", action="version", version=f"mambasegment-training {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_prepare(commands)
+    _add_fit(commands)
+    _add_export(commands)
+    return parser
+
+
+def _add_prepare(commands: Any) -> None:
+    parser = commands.add_parser("prepare", help="check and preprocess a data set, split it by patient")
+    parser.add_argument("dataset", type=Path, help="folder with images/ and labels/, or an nnU-Net raw data set")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder for the prepared data")
+    parser.add_argument("--patient-pattern", metavar="REGEX", help="group 1, found in a case's name, is the patient")
+    parser.add_argument("--label", action="append", default=[], metavar="VALUE=NAME", help="name a label; repeatable")
+    parser.add_argument("--validation-fraction", type=float, default=0.2, metavar="F", help="default: %(default)s")
+    parser.add_argument("--validation-cases", default="", metavar="A,B,…", help="instead of a drawn split")
+    parser.add_argument("--seed", type=int, default=20240917, help="of the split; default: %(default)s")
+    parser.add_argument("--orientation", metavar="CODE", help="such as RAS, or 'as stored'; default: the most frequent")
+    parser.add_argument("--size-multiple", type=int, default=8, help="patch edges divide by it; default: %(default)s")
+    parser.set_defaults(run=_prepare)
+
+
+def _add_fit(commands: Any) -> None:
+    parser = commands.add_parser("fit", help="train a network")
+    parser.add_argument("work", type=Path, metavar="WORK", help="folder made by `prepare`")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder for the run")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML with what differs from the defaults")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting; repeatable"
+    )
+    parser.add_argument("--epochs", type=int, metavar="N", help="short for --set epochs=N")
+    parser.add_argument("--time-budget", metavar="T", help="train for a time such as 10m instead of a number of epochs")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: %(default)s")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in RUN, with its own settings")
+    parser.set_defaults(run=_fit)
+
+
+def _add_export(commands: Any) -> None:
+    parser = commands.add_parser("export", help="write the best weights of a run as a model file")
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder made by `fit`")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors")
+    parser.add_argument("--half", action="store_true", help="store the weights in 16 bits: half the size")
+    parser.set_defaults(run=_export)
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    from .prepare import prepare
+
+    dataset = prepare(
+        arguments.dataset,
+        arguments.output,
+        patient_pattern=arguments.patient_pattern,
+        label_names=_parse_labels(arguments.label),
+        validation_fraction=arguments.validation_fraction,
+        validation_cases=[name.strip() for name in arguments.validation_cases.split(",") if name.strip()],
+        seed=arguments.seed,
+        orientation=arguments.orientation,
+        size_multiple=arguments.size_multiple,
+        progress=_show_progress,
+    )
+    split = dataset.split
+    print(f"{len(split.train)} cases for training, {len(split.validation)} for validation in {arguments.output}")
+    print(f"labels {dataset.labels}, patch {dataset.patch_size}, preprocessing {dataset.preprocessing.to_json()}")
+
+
+def _fit(arguments: argparse.Namespace) -> None:
+    from .config import load_config
+    from .loop import fit, read_run, resume
+
+    budget_s = None if arguments.time_budget is None else parse_duration_s(arguments.time_budget)
+    cancel = CancelToken()
+    _cancel_on_signals(cancel)
+    if arguments.resume:
+        if arguments.config is not None or arguments.set:
+            raise ConfigError("--resume goes on with the run's own settings; leave out --config and --set")
+        work, _ = read_run(arguments.output)
+        if work != arguments.work.resolve():
+            raise ConfigError(f"the run was started on {work}, not on {arguments.work.resolve()}")
+        result = resume(
+            arguments.output,
+            epochs=arguments.epochs,
+            device=arguments.device,
+            time_budget_s=budget_s,
+            cancel=cancel,
+        )
+    else:
+        assignments = [*arguments.set, *([] if arguments.epochs is None else [f"epochs={arguments.epochs}"])]
+        config = load_config(arguments.config, assignments)
+        result = fit(
+            arguments.work,
+            arguments.output,
+            config,
+            device=arguments.device,
+            time_budget_s=budget_s,
+            cancel=cancel,
+        )
+    best = (
+        "no validation"
+        if result.best_dice is None
+        else f"mean Dice {result.best_dice:.4f} in epoch {result.best_epoch}"
+    )
+    print(f"{result.epochs} epochs done, best: {best}; run folder {result.run}")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from .export import export
+
+    export(arguments.run_folder, arguments.output, half=arguments.half)
+    print(f"wrote {arguments.output}")
+
+
+def _parse_labels(texts: Sequence[str]) -> dict[int, str] | None:
+    labels = {}
+    for text in texts:
+        value, separator, name = text.partition("=")
+        if not separator or not value.strip().isdigit() or not name.strip():
+            raise ConfigError(f"--label {text!r}: expected VALUE=NAME, such as 1=liver")
+        labels[int(value)] = name.strip()
+    return labels or None
+
+
+def _cancel_on_signals(cancel: CancelToken) -> None:
+    """The first Ctrl-C ends the run after the step under way; a second one ends it at once."""
+
+    def stop(number: int, _frame: object) -> None:
+        print("mambatrain: stopping after this step …", file=sys.stderr)
+        cancel.cancel()
+        signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _show_progress(progress: Progress) -> None:
+    end = "\n" if progress.done == progress.total or not sys.stderr.isatty() else ""
+    if sys.stderr.isatty():
+        print(f"\r{progress.stage} {progress.done}/{progress.total}", end=end, file=sys.stderr, flush=True)
+    elif progress.done in (1, progress.total) or progress.done % 20 == 0:
+        print(f"{progress.stage} {progress.done}/{progress.total}", file=sys.stderr)
+
+
+def _write_log(text: str) -> Path:
+    import platformdirs
+
+    folder = Path(platformdirs.user_log_dir("mambasegment", appauthor=False))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "mambatrain.log"
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(text + "\n")
+    return path

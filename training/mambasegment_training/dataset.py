@@ -1,0 +1,167 @@
+"""Find the cases of a data set on disk: a folder with images/ and labels/, or an nnU-Net raw data set.
+
+Nothing but file names and dataset.json is read here; voxels are `prepare`'s business.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from MambaSegmentLib.errors import ConfigError, ImageError
+
+from .storage import read_json
+
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
+_LAYOUTS = "expected images/ and labels/ with equal file names, or dataset.json with imagesTr/ and labelsTr/ (nnU-Net)"
+
+
+@dataclass(frozen=True)
+class RawCase:
+    """One labelled acquisition: a file per channel, in the data set's channel order, and its label file."""
+
+    identifier: str
+    patient: str
+    images: tuple[Path, ...]
+    labels: Path
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """Attributes:
+    channels: one name per image file of a case.
+    label_names: value -> name without background; None where the data set does not say.
+    ignore_label: value of voxels that nobody labelled, if any.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    label_names: Mapping[int, str] | None
+    ignore_label: int | None
+    cases: tuple[RawCase, ...]
+
+
+def find_dataset(folder: Path, patient_pattern: str | None = None) -> RawDataset:
+    """List the cases of a data set.
+
+    Args:
+        folder: the data set, in one of the two layouts.
+        patient_pattern: regular expression whose first group, searched in a case's name, names the patient;
+            None takes every case for a patient of its own.
+    Raises:
+        ConfigError: no such folder, an unknown layout, or a pattern that does not fit.
+        ImageError: images without labels, labels without images, missing channels.
+    """
+    folder = Path(folder)
+    if (folder / "dataset.json").is_file() and (folder / "imagesTr").is_dir():
+        return _find_nnunet(folder, patient_pattern)
+    if (folder / "images").is_dir() and (folder / "labels").is_dir():
+        images = _group_channels(_volumes_in(folder / "images"))
+        cases = _match(images, _volumes_in(folder / "labels"), patient_pattern)
+        channel_count = len(cases[0].images)
+        return RawDataset(folder.resolve().name, _default_channels(channel_count), None, None, cases)
+    raise ConfigError(f"{folder} is no data set: {_LAYOUTS}")
+
+
+def _find_nnunet(folder: Path, patient_pattern: str | None) -> RawDataset:
+    path = folder / "dataset.json"
+    content = read_json(path, "see nnU-Net's page on the dataset format")
+    if not isinstance(content, dict) or "labels" not in content:
+        raise ConfigError(f"{path} has no 'labels'; expected an nnU-Net dataset.json")
+    images = _group_channels(_volumes_in(folder / "imagesTr"))
+    cases = _match(images, _volumes_in(folder / "labelsTr"), patient_pattern)
+    named = content.get("channel_names") or content.get("modality") or {}
+    channels = tuple(str(named[key]) for key in sorted(named, key=int)) or _default_channels(len(cases[0].images))
+    if len(channels) != len(cases[0].images):
+        raise ConfigError(f"{path} names {len(channels)} channels, but cases have {len(cases[0].images)} image files")
+    label_names, ignore_label = _nnunet_labels(content["labels"], path)
+    name = str(content.get("name") or re.sub(r"^Dataset\d+_", "", folder.resolve().name))
+    return RawDataset(name, channels, label_names, ignore_label, cases)
+
+
+def _nnunet_labels(content: Mapping[str, Any], path: Path) -> tuple[dict[int, str], int | None]:
+    """Read both generations of nnU-Net: {"liver": 1} and the decathlon's {"1": "liver"}."""
+    names: dict[int, str] = {}
+    for key, value in content.items():
+        if isinstance(value, list):
+            raise ConfigError(f"{path}: label {key!r} is a region {value}; overlapping regions cannot be trained yet")
+        number, name = (key, value) if str(key).isdigit() and not str(value).isdigit() else (value, key)
+        try:
+            names[int(number)] = str(name)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{path}: label {key!r}: {value!r} has no number") from error
+    ignored = [value for value, name in names.items() if name == "ignore"]
+    names = {value: name for value, name in sorted(names.items()) if value != 0 and value not in ignored}
+    return names, ignored[0] if ignored else None
+
+
+def _volumes_in(folder: Path) -> dict[str, Path]:
+    """Name without ending -> path, for each image file of a folder."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} does not exist: {_LAYOUTS}")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
+        if ending is None or path.name.startswith("."):
+            continue
+        stem = path.name[: -len(ending)]
+        if stem in found:
+            raise ImageError(f"{found[stem]} and {path} are the same case twice; remove one")
+        found[stem] = path
+    if not found:
+        raise ImageError(f"{folder} holds no volume; expected files ending in {', '.join(ENDINGS)}")
+    return found
+
+
+def _group_channels(files: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
+    """Collect CASE_0000, CASE_0001 … into one case; without such endings each file is a case of one channel."""
+    matches = {stem: _CHANNEL.fullmatch(stem) for stem in files}
+    if not all(matches.values()):
+        return {stem: (path,) for stem, path in files.items()}
+    grouped: dict[str, dict[int, Path]] = {}
+    for stem, match in matches.items():
+        if match is not None:
+            grouped.setdefault(match[1], {})[int(match[2])] = files[stem]
+    count = max(len(channels) for channels in grouped.values())
+    for case, channels in grouped.items():
+        if sorted(channels) != list(range(count)):
+            raise ImageError(
+                f"case {case} has the channels {sorted(channels)}; expected 0 to {count - 1} as in the others"
+            )
+    return {case: tuple(channels[index] for index in range(count)) for case, channels in grouped.items()}
+
+
+def _match(
+    images: Mapping[str, tuple[Path, ...]], labels: Mapping[str, Path], patient_pattern: str | None
+) -> tuple[RawCase, ...]:
+    without_labels, without_image = sorted(set(images) - set(labels)), sorted(set(labels) - set(images))
+    if without_labels or without_image:
+        raise ImageError(
+            f"images and labels do not match: {_some(without_labels)} without labels, "
+            f"{_some(without_image)} without image; give both files the same name"
+        )
+    return tuple(RawCase(case, _patient(case, patient_pattern), images[case], labels[case]) for case in sorted(images))
+
+
+def _patient(case: str, pattern: str | None) -> str:
+    if pattern is None:
+        return case
+    try:
+        match = re.search(pattern, case)
+    except re.error as error:
+        raise ConfigError(f"the patient pattern {pattern!r} is no regular expression: {error}") from error
+    if match is None or not match.groups() or match[1] is None:
+        raise ConfigError(f"the patient pattern {pattern!r} finds no first group in the case name {case!r}")
+    return str(match[1])
+
+
+def _default_channels(count: int) -> tuple[str, ...]:
+    return ("image",) if count == 1 else tuple(f"channel {index}" for index in range(count))
+
+
+def _some(names: Iterable[str], shown: int = 5) -> str:
+    names = list(names)
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return (", ".join(names[:shown]) + more) or "none"

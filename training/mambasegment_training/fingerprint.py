@@ -1,0 +1,178 @@
+"""What a data set looks like, with everything that is wrong with it, and the plan that follows from it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from MambaSegmentLib.errors import ConfigError, GeometryError, ImageError, MambaSegmentError
+from MambaSegmentLib.image_io import read_volume
+from MambaSegmentLib.normalization import Normalization
+from MambaSegmentLib.orientation import orientation_of, turn_towards
+from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.volume import Volume
+
+from .dataset import RawCase, RawDataset
+
+GRID_TOLERANCE_MM = 1e-2  # headers of the same grid, written by two programs, differ by rounding
+INTENSITY_SAMPLES = 10_000  # foreground voxels looked at per case and channel
+MOSTLY_EMPTY = 0.25  # share of voxels that are exactly 0 from which on the image counts as masked, as in nnU-Net
+THIN_SLICES = 3.0  # slices this much thicker than the pixels call for the 10th percentile, as in nnU-Net
+MAX_PATCH_VOXELS = 128**3
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """Attributes:
+    shape, spacing_mm: along (K, J, I), as stored.
+    direction: of the axes (I, J, K), as in Volume.
+    label_voxels: label value -> voxels, background and ignored voxels included.
+    intensities: per channel, samples of the labelled voxels.
+    zero_fraction: share of voxels that are 0 in all channels.
+    """
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    direction: tuple[float, ...]
+    label_voxels: dict[int, int]
+    intensities: list[np.ndarray] = field(repr=False)
+    zero_fraction: float
+
+
+def read_case(case: RawCase) -> tuple[list[Volume], Volume]:
+    """Read the channels and the labels of a case."""
+    return [read_volume(path) for path in case.images], read_volume(case.labels)
+
+
+def look_at_cases(dataset: RawDataset) -> dict[str, CaseFacts]:
+    """Read and check every case.
+
+    Raises:
+        ImageError: with the first problems of all cases, so that a data set is repaired in one go.
+    """
+    facts: dict[str, CaseFacts] = {}
+    problems: list[str] = []
+    for case in dataset.cases:
+        try:
+            facts[case.identifier] = look_at_case(case, dataset)
+        except MambaSegmentError as error:
+            problems.append(f"{case.identifier}: {error}")
+    if problems:
+        shown = "\n  ".join(problems[:10])
+        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise ImageError(f"{len(problems)} of {len(dataset.cases)} cases cannot be used:\n  {shown}{more}")
+    return facts
+
+
+def look_at_case(case: RawCase, dataset: RawDataset) -> CaseFacts:
+    """Check one case and measure it.
+
+    Raises:
+        GeometryError: image and labels, or two channels, lie on different grids.
+        ImageError: voxels that are no numbers, a constant channel, or labels that the data set does not declare.
+    """
+    images, labels = read_case(case)
+    for path, volume in zip((*case.images[1:], case.labels), (*images[1:], labels), strict=True):
+        if not images[0].same_grid(volume, GRID_TOLERANCE_MM):
+            raise GeometryError(_grids_differ(case.images[0].name, images[0], path.name, volume))
+    for path, volume in zip(case.images, images, strict=True):
+        if not np.isfinite(volume.array).all():
+            raise ImageError(f"{path.name} holds voxels that are NaN or infinite; replace them")
+        if volume.array.min() == volume.array.max():
+            raise ImageError(f"{path.name} has the same value everywhere; there is nothing to learn from it")
+    label_voxels = _count_labels(labels.array, case.labels.name, dataset)
+    known = [value for value in label_voxels if value not in (0, dataset.ignore_label)]
+    foreground = np.isin(labels.array, known) if known else np.ones(labels.array.shape, bool)
+    step = max(1, int(foreground.sum()) // INTENSITY_SAMPLES)
+    return CaseFacts(
+        shape=labels.array.shape,
+        spacing_mm=images[0].spacing_mm[::-1],
+        direction=images[0].direction,
+        label_voxels=label_voxels,
+        intensities=[volume.array[foreground][::step].astype(np.float64) for volume in images],
+        zero_fraction=float(np.mean(np.all([volume.array == 0 for volume in images], axis=0))),
+    )
+
+
+def _count_labels(array: np.ndarray, name: str, dataset: RawDataset) -> dict[int, int]:
+    values, counts = np.unique(array, return_counts=True)
+    if not np.array_equal(values, np.round(values)) or values.min() < 0 or values.max() > 254:
+        raise ImageError(f"{name} holds the values {_some_values(values)}; labels are whole numbers from 0 to 254")
+    found = {int(value): int(count) for value, count in zip(values, counts, strict=True)}
+    if dataset.label_names is not None:
+        declared = {0, *dataset.label_names} | ({dataset.ignore_label} if dataset.ignore_label is not None else set())
+        undeclared = sorted(set(found) - declared)
+        if undeclared:
+            raise ImageError(
+                f"{name} holds label {undeclared[0]} ({found[undeclared[0]]} voxels), which is not declared; "
+                f"declared: {', '.join(map(str, sorted(declared)))}. Correct the file or declare the label"
+            )
+    return found
+
+
+def decide_preprocessing(
+    dataset: RawDataset, facts: Sequence[CaseFacts], orientation: str | None = None
+) -> PreprocessingSpec:
+    """The steps between a stored image and the network's input.
+
+    Orientation is the most frequent one of the data, spacing the median per axis (for thick slices, as nnU-Net does,
+    the 10th percentile along them); CT is normalised by the labelled voxels of all cases, everything else by its own
+    mean and deviation.
+    """
+    if orientation is None:
+        orientation = Counter(orientation_of(case.direction) for case in facts).most_common(1)[0][0]
+    spacings = np.array([turn_towards(case.direction, orientation).permute(case.spacing_mm) for case in facts])
+    spacing_mm = np.median(spacings, axis=0)
+    thick = int(np.argmax(spacing_mm))
+    if spacing_mm[thick] > THIN_SLICES * np.delete(spacing_mm, thick).max():
+        thin = float(np.percentile(spacings[:, thick], 10))
+        spacing_mm[thick] = max(thin, float(np.delete(spacing_mm, thick).max()))
+    masked = float(np.median([case.zero_fraction for case in facts])) > MOSTLY_EMPTY
+    normalization = tuple(
+        _normalization(name, np.concatenate([case.intensities[index] for case in facts]), masked)
+        for index, name in enumerate(dataset.channels)
+    )
+    return PreprocessingSpec(
+        orientation=orientation,
+        spacing_mm=tuple(round(float(value), 6) for value in spacing_mm),  # type: ignore[arg-type]
+        normalization=normalization,
+        coarse_axis_order=0,
+    )
+
+
+def plan_patch(shapes: Sequence[Sequence[int]], multiple: int) -> tuple[int, int, int]:
+    """A patch that holds the median prepared case, rounded up to the network's multiple, within a voxel limit.
+
+    Where the median case is larger than the limit, the longest edge gives way first.
+    """
+    if multiple < 1:
+        raise ConfigError(f"the size multiple is {multiple}; expected 1 or more")
+    median = np.median(np.asarray(shapes), axis=0)
+    patch = (np.ceil(median / multiple) * multiple).astype(int)
+    while np.prod(patch) > MAX_PATCH_VOXELS and patch.max() > multiple:
+        patch[int(np.argmax(patch))] -= multiple
+    return tuple(int(size) for size in patch)  # type: ignore[return-value]
+
+
+def _grids_differ(first: str, one: Volume, second: str, other: Volume) -> str:
+    def text(volume: Volume) -> str:
+        spacing = " x ".join(f"{value:g}" for value in volume.spacing_mm)
+        origin = ", ".join(f"{value:g}" for value in volume.origin_mm)
+        return f"{volume.array.shape} voxels of {spacing} mm from ({origin})"
+
+    return (
+        f"{first} and {second} lie on different grids: {text(one)} against {text(other)}; "
+        "resample one to the other, or correct the header"
+    )
+
+
+def _some_values(values: np.ndarray) -> str:
+    return ", ".join(f"{value:g}" for value in values[:6]) + (" …" if len(values) > 6 else "")
+
+
+def _normalization(channel: str, intensities: np.ndarray, masked: bool) -> Normalization:
+    if channel.strip().lower() != "ct":
+        return Normalization("zscore_nonzero" if masked else "zscore")
+    lower, upper = (float(value) for value in np.percentile(intensities, (0.5, 99.5)))
+    return Normalization("ct", lower, upper, float(intensities.mean()), float(intensities.std()))

@@ -1,0 +1,201 @@
+"""From a data set to a work folder: every case checked, preprocessed as at inference, split by patient.
+
+A work folder holds dataset.json (names, labels, preprocessing, plan, split, facts of each case) and, for each case,
+cases/CASE.image.npy (float32, C x K x J x I), CASE.labels.npy (uint8, K x J x I) and CASE.foreground.npy (int32, rows
+of label, k, j, i: voxels to centre patches on).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from MambaSegmentLib.errors import ConfigError
+from MambaSegmentLib.preprocess import PreprocessingSpec, preprocess, preprocess_labels
+from MambaSegmentLib.progress import Progress, ProgressCallback
+
+from .dataset import RawCase, RawDataset, find_dataset
+from .fingerprint import CaseFacts, decide_preprocessing, look_at_cases, plan_patch, read_case
+from .split import Split, split_by_list, split_by_patient
+from .storage import read_json, write_array, write_json
+
+FORMAT = 1
+FOREGROUND_VOXELS = 2_000  # kept per label and case; enough to reach every part of a structure
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """What dataset.json of a work folder says.
+
+    Attributes:
+        labels: value -> name, 1 to the number of foreground classes.
+        patch_size: planned, voxels (K, J, I) of the prepared grid.
+        sources: case -> its image files and, last, its label file, as absolute paths.
+    """
+
+    folder: Path
+    name: str
+    channels: tuple[str, ...]
+    labels: dict[int, str]
+    ignore_label: int | None
+    preprocessing: PreprocessingSpec
+    patch_size: tuple[int, int, int]
+    split: Split
+    split_seed: int | None
+    sources: dict[str, tuple[Path, ...]]
+
+    @property
+    def class_count(self) -> int:
+        """Foreground classes and background."""
+        return len(self.labels) + 1
+
+
+def prepare(
+    source: Path,
+    work: Path,
+    *,
+    patient_pattern: str | None = None,
+    label_names: Mapping[int, str] | None = None,
+    validation_fraction: float = 0.2,
+    validation_cases: Sequence[str] = (),
+    seed: int = 20240917,
+    orientation: str | None = None,
+    size_multiple: int = 8,
+    progress: ProgressCallback | None = None,
+) -> PreparedDataset:
+    """Make a work folder; a second call on the same folder starts over.
+
+    Args:
+        source: a data set as `find_dataset` knows it.
+        label_names: for a data set that does not name its labels; value -> name.
+        validation_cases: instead of a drawn split.
+        orientation: instead of the most frequent one; three letters or "as stored".
+        size_multiple: of the network that will train, for the patch size.
+    Raises:
+        ConfigError, ImageError, GeometryError: the data set cannot be used; the message names every fault found.
+    """
+    dataset = find_dataset(source, patient_pattern)
+    if label_names is not None:
+        dataset = RawDataset(dataset.name, dataset.channels, label_names, dataset.ignore_label, dataset.cases)
+    facts = look_at_cases(dataset)
+    labels = _name_labels(dataset, facts)
+    split = _split(dataset, validation_fraction, validation_cases, seed)
+    spec = decide_preprocessing(dataset, list(facts.values()), orientation)
+    (work / "cases").mkdir(parents=True, exist_ok=True)
+    (work / "dataset.json").unlink(missing_ok=True)  # an interrupted run must not look finished
+    shapes = []
+    for done, case in enumerate(dataset.cases):
+        shapes.append(_prepare_case(case, spec, work / "cases", seed, dataset.ignore_label))
+        if progress is not None:
+            progress(Progress("preprocessing", done + 1, len(dataset.cases)))
+    content = {
+        "format": FORMAT,
+        "name": dataset.name,
+        "channels": list(dataset.channels),
+        "labels": [{"value": value, "name": name} for value, name in labels.items()],
+        "ignore_label": dataset.ignore_label,
+        "preprocessing": spec.to_json(),
+        "plan": {"patch_size": list(plan_patch(shapes, size_multiple)), "size_multiple": size_multiple},
+        "split": {
+            "seed": None if validation_cases else seed,
+            "train": list(split.train),
+            "validation": list(split.validation),
+        },
+        "cases": [
+            _describe(case, facts[case.identifier], shape) for case, shape in zip(dataset.cases, shapes, strict=True)
+        ],
+    }
+    write_json(work / "dataset.json", content)
+    return open_work(work)
+
+
+def open_work(work: Path) -> PreparedDataset:
+    """Read a work folder's dataset.json.
+
+    Raises:
+        ConfigError: the folder was never prepared, or by another version.
+    """
+    path = work / "dataset.json"
+    content = read_json(path, "run `mambatrain prepare` first")
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ConfigError(f"{path} is not of format {FORMAT}; run `mambatrain prepare` again")
+    return PreparedDataset(
+        folder=work,
+        name=content["name"],
+        channels=tuple(content["channels"]),
+        labels={entry["value"]: entry["name"] for entry in content["labels"]},
+        ignore_label=content["ignore_label"],
+        preprocessing=PreprocessingSpec.from_json(content["preprocessing"]),
+        patch_size=tuple(content["plan"]["patch_size"]),
+        split=Split(tuple(content["split"]["train"]), tuple(content["split"]["validation"])),
+        split_seed=content["split"]["seed"],
+        sources={case["identifier"]: tuple(Path(file) for file in case["files"]) for case in content["cases"]},
+    )
+
+
+def _name_labels(dataset: RawDataset, facts: Mapping[str, CaseFacts]) -> dict[int, str]:
+    """Names for 1..N.
+
+    Raises:
+        ConfigError: values with gaps, since a network's outputs are numbered without.
+    """
+    found = {value for case in facts.values() for value in case.label_voxels} - {0, dataset.ignore_label}
+    names = dict(dataset.label_names) if dataset.label_names is not None else {v: f"label {v}" for v in sorted(found)}
+    if not names or not found:
+        raise ConfigError("no case has a labelled voxel; there is nothing to learn")
+    if sorted(names) != list(range(1, len(names) + 1)):
+        raise ConfigError(f"the labels are {sorted(names)}; expected 1 to {len(names)} without gaps: renumber them")
+    if dataset.ignore_label is not None and dataset.ignore_label <= len(names):
+        raise ConfigError(f"the ignore label is {dataset.ignore_label}; expected a value above {len(names)}")
+    return {value: names[value] for value in sorted(names)}
+
+
+def _split(dataset: RawDataset, fraction: float, validation: Sequence[str], seed: int) -> Split:
+    patient_of = {case.identifier: case.patient for case in dataset.cases}
+    return split_by_list(patient_of, validation) if validation else split_by_patient(patient_of, fraction, seed)
+
+
+def _prepare_case(
+    case: RawCase, spec: PreprocessingSpec, folder: Path, seed: int, ignore_label: int | None
+) -> tuple[int, ...]:
+    images, labels = read_case(case)
+    # headers were compared with a tolerance; from here on all lie on the grid of the first channel
+    prepared = preprocess([images[0].with_array(image.array) for image in images], spec)
+    prepared_labels = preprocess_labels(images[0].with_array(labels.array.astype(np.uint8)), prepared)
+    array = prepared_labels.astype(np.uint8)
+    write_array(folder / f"{case.identifier}.image.npy", np.ascontiguousarray(prepared.array, dtype=np.float32))
+    write_array(folder / f"{case.identifier}.labels.npy", np.ascontiguousarray(array))
+    write_array(folder / f"{case.identifier}.foreground.npy", sample_foreground(array, seed, ignore_label))
+    return array.shape
+
+
+def sample_foreground(labels: np.ndarray, seed: int, ignore_label: int | None = None) -> np.ndarray:
+    """Voxels of each label, up to FOREGROUND_VOXELS of them, drawn without repetition.
+
+    Returns:
+        int32, shape (M, 4): label, k, j, i; sorted by label and then by place.
+    """
+    rows = [np.empty((0, 4), np.int32)]
+    for value in np.unique(labels):
+        if value in (0, ignore_label):
+            continue
+        places = np.argwhere(labels == value)
+        if len(places) > FOREGROUND_VOXELS:
+            kept = np.random.default_rng((seed, int(value))).choice(len(places), FOREGROUND_VOXELS, replace=False)
+            places = places[np.sort(kept)]
+        rows.append(np.column_stack([np.full(len(places), value), places]).astype(np.int32))
+    return np.concatenate(rows)
+
+
+def _describe(case: RawCase, facts: CaseFacts, shape: Sequence[int]) -> dict[str, Any]:
+    return {
+        "identifier": case.identifier,
+        "patient": case.patient,
+        "files": [str(path.resolve()) for path in (*case.images, case.labels)],
+        "shape": list(facts.shape),
+        "spacing_mm": list(facts.spacing_mm),
+        "prepared_shape": list(shape),
+        "label_voxels": {str(value): count for value, count in facts.label_voxels.items()},
+    }
