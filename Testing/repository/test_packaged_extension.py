@@ -17,7 +17,10 @@ sys.path.insert(0, sys.argv[2])  # the fakes of Slicer
 import fake_slicer
 sys.modules.update(fake_slicer.fakeModules())
 sys.path.remove(sys.argv[2])
-sys.path.insert(0, sys.argv[1])  # the folder of the module; first, so that no installed library is taken instead
+# no library that is pip-installed in this Python may be taken instead
+sys.path[:] = [folder for folder in sys.path if not Path(folder, "MambaSegmentLib").is_dir()]
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
+sys.path.append(sys.argv[1])  # as Slicer does with the folder of a module
 
 import MambaSegment
 
@@ -27,7 +30,7 @@ assert Path(MambaSegmentLib.__file__).is_relative_to(sys.argv[3]), MambaSegmentL
 assert all(hasattr(MambaSegment, "MambaSegment" + kind) for kind in ("", "Widget", "Logic", "Test"))
 models = MambaSegment.MambaSegmentLogic().installedModels()
 assert "torch" not in sys.modules
-print(*(model.name for model in models if model.manifest is not None))
+print(*(model.name for model in models if model.manifest and model.path.is_relative_to(sys.argv[1])))
 """
 THIRD_PARTY = {"torch", "numba", "safetensors", "nrrd", "slicerio", "platformdirs", "psutil", "tqdm", "PIL", "scipy"}
 
@@ -44,7 +47,7 @@ def an_installed_extension(repository: Path, tmp_path: Path) -> Path:
 
 
 def import_the_module(modules: Path, library_parent: Path, repository: Path, tmp_path: Path) -> list[list[str]]:
-    """Import in a fresh Python; returns what it printed: loaded modules, then the models with a card."""
+    """Import in a fresh Python; returns what it printed: loaded modules, then the models that came with it."""
     fakes = repository / "Testing" / "module"
     command = [sys.executable, "-I", "-c", IMPORT_THE_MODULE, str(modules), str(fakes), str(library_parent)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
