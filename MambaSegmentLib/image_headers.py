@@ -24,6 +24,10 @@ _log = logging.getLogger(__name__)
 _CHUNK_BYTES = 1 << 20
 _HEADER_BYTES_MAX = 1 << 22  # a text header longer than this is no header
 _SPACING_AGREEMENT = 1e-3  # relative; NIfTI stores float32, other writers round
+_NIFTI_TYPE_BITS = {
+    2: 8, 4: 16, 8: 32, 16: 32, 32: 64, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64,
+    1536: 128, 1792: 128, 2048: 256, 2304: 32,
+}  # fmt: skip
 _META_TYPE_BYTES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
     "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
@@ -63,6 +67,7 @@ def check_header(path: Path) -> None:
 class _Nifti:
     single_file: bool
     sizes: tuple[int, ...]
+    datatype: int
     bits_per_voxel: int
     pixdim: tuple[float, ...]  # of the axes in `sizes`
     data_offset: int
@@ -87,11 +92,13 @@ def _nifti_fields(start: bytes, order: str) -> _Nifti:
     pixdim = struct.unpack_from(order + "8f", start, 76)
     (offset,) = struct.unpack_from(order + "f", start, 108)
     qform_code, sform_code = struct.unpack_from(order + "2h", start, 252)
-    axes = min(max(dim[0], 0), 7)
+    axes = dim[0] if 1 <= dim[0] <= 7 else 0
+    datatype, bits_per_voxel = struct.unpack_from(order + "2h", start, 70)
     return _Nifti(
         single_file=start[344:347] == b"n+1",
         sizes=dim[1 : axes + 1],
-        bits_per_voxel=struct.unpack_from(order + "h", start, 72)[0],
+        datatype=datatype,
+        bits_per_voxel=bits_per_voxel,
         pixdim=pixdim[1 : axes + 1],
         data_offset=int(offset) if math.isfinite(offset) else -1,
         qform_code=qform_code,
@@ -101,8 +108,10 @@ def _nifti_fields(start: bytes, order: str) -> _Nifti:
 
 
 def _check_nifti(path: Path, header: _Nifti) -> None:
-    if not header.sizes or min(header.sizes) < 1 or header.bits_per_voxel < 1 or header.data_offset < 0:
-        raise _damaged(path, f"its header gives the size {header.sizes} and {header.bits_per_voxel} bits per voxel")
+    if not header.sizes or min(header.sizes) < 1 or header.data_offset < 0:
+        raise _damaged(path, f"its header gives the size {header.sizes}")
+    if _NIFTI_TYPE_BITS.get(header.datatype) != header.bits_per_voxel:
+        raise _damaged(path, f"its header gives voxels of type {header.datatype} and {header.bits_per_voxel} bits")
     _check_spacing(path, header.pixdim[:3], "pixdim")
     if header.sform_code > 0 and header.qform_code <= 0:
         _check_sform(path, header)
@@ -170,10 +179,11 @@ def _check_nrrd_spacing(path: Path, fields: dict[str, str]) -> None:
 def _check_meta_image(path: Path) -> None:
     with path.open("rb") as stream:
         fields = dict(_text_fields(stream, separator="=", last_key="elementdatafile"))
-        sizes = [_number(text) for text in fields.get("dimsize", "").split()]
-        dimensions = _number(fields.get("ndims", "nan"))
-        if "elementdatafile" not in fields or not sizes or dimensions != len(sizes):
-            raise _damaged(path, "its header lacks NDims, DimSize or ElementDataFile")
+        sizes = [_count(text) for text in fields.get("dimsize", "").split()]
+        if not {"elementdatafile", "elementtype"} <= fields.keys() or 0 in sizes:
+            raise _damaged(path, "its header lacks DimSize, ElementType or ElementDataFile, or a size is no number")
+        if _count(fields.get("ndims", "")) != len(sizes):
+            raise _damaged(path, f"its header gives {len(sizes)} sizes and NDims = {fields.get('ndims', 'nothing')}")
         spacing_key = "elementspacing" if "elementspacing" in fields else "elementsize"
         if spacing_key in fields:
             values = [_number(text) for text in fields[spacing_key].split()]
@@ -185,25 +195,29 @@ def _check_meta_image(path: Path) -> None:
         _check_meta_voxels(path, stream, fields, math.prod(sizes))
 
 
-def _check_meta_voxels(path: Path, stream: BinaryIO, fields: dict[str, str], voxels: float) -> None:
+def _check_meta_voxels(path: Path, stream: BinaryIO, fields: dict[str, str], voxels: int) -> None:
     """Count the bytes of one binary block, beside the header or after it; lists of files are left to ITK."""
-    voxel_bytes = _META_TYPE_BYTES.get(fields.get("elementtype", ""))
-    binary = fields.get("binarydata", "true").lower() == "true"
+    binary, compressed = (fields.get(key, "false").lower() for key in ("binarydata", "compresseddata"))
+    if not {binary, compressed} <= {"true", "false"} or (binary, compressed) == ("false", "true"):
+        raise _damaged(path, f"its header says BinaryData = {binary}, CompressedData = {compressed}")
+    voxel_bytes = _META_TYPE_BYTES.get(fields["elementtype"])
     data_file = fields["elementdatafile"]
-    if voxel_bytes is None or not binary or "headersize" in fields or data_file.split()[:1] == ["LIST"]:
+    several_files = "%" in data_file or data_file.startswith("LIST")
+    if voxel_bytes is None or binary == "false" or "headersize" in fields or several_files:
         return
-    if "%" in data_file:
-        return
-    needed = int(voxels * voxel_bytes * _number(fields.get("elementnumberofchannels", "1")))
-    compressed = fields.get("compresseddata", "false").lower() == "true"
+    needed = voxels * voxel_bytes * _count(fields.get("elementnumberofchannels", "1"))
+    inflate = compressed == "true"
+    packed = _count(fields.get("compresseddatasize", "")) or None
     if data_file.upper() == "LOCAL":
-        _check_length(path, needed, _count_bytes(stream, inflate=compressed))
+        if inflate and packed is None:
+            raise _damaged(path, "its header lacks CompressedDataSize")  # ITK would hand out rubbish
+        _check_length(path, needed, _count_bytes(stream, inflate=inflate, packed_bytes=packed))
         return
     beside = path.parent / data_file
     if not beside.is_file():
         raise ImageError(f"{path} keeps its voxels in {data_file}, which is missing; put that file beside it")
     with beside.open("rb") as voxel_stream:
-        _check_length(beside, needed, _count_bytes(voxel_stream, inflate=compressed))
+        _check_length(beside, needed, _count_bytes(voxel_stream, inflate=inflate, packed_bytes=packed))
 
 
 # --- pieces shared by the formats -----------------------------------------------------------------------------------
@@ -237,6 +251,11 @@ def _number(text: str) -> float:
         return math.nan
 
 
+def _count(text: str) -> int:
+    """A whole number; 0 where the text is none."""
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
 def _is_gzip(path: Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(2) == b"\x1f\x8b"
@@ -255,13 +274,15 @@ def _unpacked_bytes(path: Path) -> int:
         return sum(len(chunk) for chunk in iter(lambda: stream.read(_CHUNK_BYTES), b""))
 
 
-def _count_bytes(stream: BinaryIO, *, inflate: bool) -> int:
-    """Bytes from here to the end, after unpacking a zlib or gzip stream if asked."""
-    chunks = iter(lambda: stream.read(_CHUNK_BYTES), b"")
+def _count_bytes(stream: BinaryIO, *, inflate: bool, packed_bytes: int | None = None) -> int:
+    """Bytes from here to the end, after unpacking a zlib or gzip stream (of a known length, perhaps) if asked."""
     if not inflate:
-        return sum(len(chunk) for chunk in chunks)
+        return sum(len(chunk) for chunk in iter(lambda: stream.read(_CHUNK_BYTES), b""))
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: zlib or gzip, as the data says
-    total = sum(len(unpacker.decompress(chunk)) for chunk in chunks)
+    total, left = 0, math.inf if packed_bytes is None else packed_bytes
+    while not unpacker.eof and (chunk := stream.read(int(min(left, _CHUNK_BYTES)))):
+        total += len(unpacker.decompress(chunk))
+        left -= len(chunk)
     if not unpacker.eof:  # zlib itself only complains once it has reached the checksum
         raise EOFError("the end of the data is missing")
     return total

@@ -46,9 +46,9 @@ def a_nifti(path: Path, **fields) -> Path:
     return path
 
 
-def a_text_header(path: Path, *changes: tuple[str, str]) -> Path:
+def a_text_header(path: Path, *changes: tuple[str, str], compressed: bool = False) -> Path:
     """The image as NRRD or MetaImage with lines of the header replaced."""
-    content = a_file(path).read_bytes()
+    content = a_file(path, compressed).read_bytes()
     for pattern, replacement in changes:
         content, count = re.subn(pattern.encode(), replacement.encode(), content, count=1)
         assert count == 1, f"{pattern} is not in the header"
@@ -245,6 +245,36 @@ def test_files_that_are_no_images_are_refused_by_name(tmp_path, name, content):
 def test_impossible_sizes_are_refused(tmp_path):
     with pytest.raises(ImageError, match="damaged"):
         read_volume(a_nifti(tmp_path / "x.nii", dim=(3, 4, 0, 2, 1, 1, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("line", "damaged"),
+    [
+        ("DimSize = 4 3 2", "DimSize = 4 x 2"),
+        ("DimSize = 4 3 2", "DimSize = 4 3"),
+        ("NDims = 3", "NDims = nan"),
+        ("ElementType", "ElementTipe"),
+        ("BinaryData = True", "BinaryData = Tr(e"),
+        ("BinaryData = True", "BinaryDatum = True"),
+        (r"CompressedDataSize = \d+", "CompressedDataSize = 30"),
+        ("CompressedDataSize", "CompressedDataSice"),
+        ("ElementSpacing = 1 2 3", "ElementSpacing = 1 2"),
+    ],
+)
+def test_damaged_metaimage_headers_are_refused(tmp_path, line, damaged):
+    """ITK reads some of these without complaint and hands out whatever its memory held."""
+    with pytest.raises(ImageError, match="damaged"):
+        read_volume(a_text_header(tmp_path / "x.mha", (line, damaged), compressed=True))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_voxels_in_a_file_of_their_own_are_read_and_checked(tmp_path, compressed):
+    header = a_file(tmp_path / "x.mhd", compressed)
+    np.testing.assert_array_equal(read_volume(header).array, sitk.GetArrayFromImage(an_image()))
+    (voxels,) = (path for path in tmp_path.iterdir() if path != header)
+    voxels.write_bytes(voxels.read_bytes()[:-2])
+    with pytest.raises(ImageError, match="damaged"):
+        read_volume(header)
 
 
 def test_missing_files_are_refused(tmp_path):
