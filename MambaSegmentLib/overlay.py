@@ -61,7 +61,7 @@ def write_overlay(
     """
     picture = draw_overlay(image, labels, segments, title=title, note=note)
     with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG", optimize=True)
+        picture.save(temporary, format="PNG", compress_level=6)
 
 
 def draw_overlay(
@@ -97,11 +97,11 @@ def draw_overlay(
             continue
         row_mm, column_mm = (spacing_mm[axis] for axis in range(3) if axis != plane.axis)
         panels.append((plane, _upright(plane, voxels[cut]), _upright(plane, classes[cut]), (row_mm, column_mm)))
-    heights = _panel_sizes([(v.shape[0] * mm[0], v.shape[1] * mm[1]) for _, v, _, mm in panels])
+    sizes = _panel_sizes([(v.shape[0] * mm[0], v.shape[1] * mm[1]) for _, v, _, mm in panels])
     volumes = volumes_ml(labels.array, labels.spacing_mm, [segment.value for segment in segments])
-    canvas = _canvas(heights, len(segments), title, note)
+    canvas = _canvas(sizes, len(segments), title, note)
     left = _MARGIN_PX
-    for (plane, values, values_classes, pixel_mm), (width, height) in zip(panels, heights, strict=True):
+    for (plane, values, values_classes, pixel_mm), (width, height) in zip(panels, sizes, strict=True):
         panel = _draw_panel(plane, values, values_classes, pixel_mm, (width, height), window, segments)
         canvas.paste(panel, (left, _HEADER_PX))
         left += width + _GAP_PX
