@@ -25,7 +25,7 @@ DEFAULT_MODEL = "hippocampus-t1"
 PHANTOM_NAME = "phantom"
 PHANTOM_SEED = 0
 _IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
-_STAGE_NAMES = {"load_model": "load model", "network": "network", "read": "read image"}
+_STAGE_NAMES = {"load_model": "load model"}
 _RESEARCH_ONLY = "Research use only."
 
 
@@ -117,7 +117,8 @@ def run(
     """
     folder = _made(Path(output_dir))
     cancel = cancel or CancelToken()
-    timings: dict[str, float] = {}
+    loaded = api.load_model(model, device)
+    timings = {"load_model": loaded.load_s}
     truth: Volume | None = None
     if image is None:
         name, subject = PHANTOM_NAME, f"a synthetic hippocampus (seed {PHANTOM_SEED})"
@@ -127,7 +128,6 @@ def run(
     else:
         source = Path(image)
         name, subject = _case_name(source), str(source)
-    loaded = api.load_model(model, device)
     outputs = [folder / f"{name}-segmentation{ending}" for ending in (".seg.nrrd", ".nii.gz")]
     picture = folder / f"{name}-overlay.png"
     result = api.segment(source, model=loaded, output=outputs[0], progress=progress, cancel=cancel)
