@@ -1,0 +1,316 @@
+"""The command `mambasegment`. Nothing heavy is imported before a command needs it, so that --help is instant.
+
+Results go to stdout, progress and messages to stderr. Exit codes: 0 done, 2 wrong usage or bad input, 3 a model
+that cannot be used, 4 not enough memory, disk or device, 130 cancelled, 1 a bug.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .console import ProgressPrinter, stoppable, tolerate_any_text, write_crash_log
+from .errors import BundleError, ConfigError, ImageError, MambaSegmentError, ResourceError
+
+if TYPE_CHECKING:
+    from .inference.predictor import SegmentationResult
+    from .manifest import Manifest
+
+_PROGRAM = "mambasegment"
+_BROKEN_PIPE = 141  # what a shell reports for a program whose reader went away
+_NOTICE = "For research use only: not a medical device."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; a user's mistake gives one line on stderr, never a traceback."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    tolerate_any_text()
+    parsed = _parser().parse_args(arguments)
+    try:
+        with stoppable():
+            code = parsed.run(parsed)
+            sys.stdout.flush()
+            return int(code or 0)
+    except MambaSegmentError as problem:
+        return _fail(problem, problem.exit_code)
+    except MemoryError:
+        return _fail("not enough memory; crop the image or close other programs", ResourceError.exit_code)
+    except KeyboardInterrupt:
+        return _fail("cancelled", 130)
+    except BrokenPipeError:
+        # The reader of stdout went away (`| head`); keep Python from complaining once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except Exception as problem:  # whatever is not in the error tree is a bug
+        log = write_crash_log(_PROGRAM, arguments, problem)
+        where = f"; the details are in {log}" if log else ""
+        return _fail(f"internal error, please report it: {type(problem).__name__}: {problem}{where}", 1)
+
+
+def _fail(problem: object, code: int) -> int:
+    print(f"{_PROGRAM}: {problem}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=_PROGRAM, description=f"Segment medical images with Mamba U-Nets. {_NOTICE}", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"{_PROGRAM} {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_segment(commands)
+    _add_models(commands)
+    _add_doctor(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _add_segment(commands: Any) -> None:
+    parser = commands.add_parser(
+        "segment",
+        help="segment one case",
+        description="Segment one case: one volume, or one per channel of the model.",
+        epilog=_NOTICE,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "images", nargs="*", type=Path, metavar="IMAGE", help="file or DICOM folder; several in the model's order"
+    )
+    parser.add_argument(
+        "--channel", action="append", default=[], metavar="NAME=FILE", help="an image by its channel's name; repeatable"
+    )
+    parser.add_argument("-m", "--model", required=True, metavar="MODEL", help="a .safetensors file or a stored model")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help=".seg.nrrd, .nrrd, .nii.gz, .nii or .mha"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument(
+        "--overlap", type=float, metavar="F", help="of neighbouring tiles, 0 to 0.9 (default: the model's)"
+    )
+    parser.add_argument("--statistics", action="store_true", help="print voxels and volume of each segment")
+    _add_quiet(parser)
+    _add_json(parser)
+    parser.set_defaults(run=_segment)
+
+
+def _add_models(commands: Any) -> None:
+    parser = commands.add_parser("models", help="look at models", allow_abbrev=False)
+    actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    listing = actions.add_parser("list", help="the models known by name")
+    _add_json(listing)
+    listing.set_defaults(run=_models_list)
+    info = actions.add_parser("info", help="what a model says about itself")
+    info.add_argument("model", metavar="MODEL", help="a .safetensors file or a stored model")
+    _add_json(info)
+    info.set_defaults(run=_models_info)
+    verify = actions.add_parser("verify", help="compare the checksum of models with their files")
+    verify.add_argument("models", nargs="+", metavar="MODEL", help="a .safetensors file or a stored model")
+    verify.set_defaults(run=_models_verify)
+
+
+def _add_doctor(commands: Any) -> None:
+    parser = commands.add_parser("doctor", help="versions, devices and kernels; what to install and why")
+    _add_json(parser)
+    parser.set_defaults(run=_doctor)
+
+
+def _add_demo(commands: Any) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="segment a synthetic hippocampus and make a picture of it",
+        description=f"Make a synthetic MR volume (or take yours), segment it, write labels and a picture. {_NOTICE}",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--image", type=Path, metavar="FILE", help="segment this file instead of a phantom")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("mambasegment-demo"), metavar="DIR", help="default: %(default)s"
+    )
+    parser.add_argument("-m", "--model", default="hippocampus-t1", metavar="MODEL", help="default: %(default)s")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    _add_quiet(parser)
+    _add_json(parser)
+    parser.set_defaults(run=_demo)
+
+
+def _add_quiet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _segment(arguments: argparse.Namespace) -> None:
+    from .api import load_model
+    from .api import segment as segment_case
+
+    step = _step(arguments.overlap)
+    images = _images(arguments)
+    _check_segment(arguments, images)
+    with _shown_progress(arguments) as progress:
+        model = load_model(arguments.model, arguments.device, step=step)
+        result = segment_case(images, model=model, output=arguments.output, progress=progress)
+    report = _segment_report(arguments.output, model.manifest, result, arguments.statistics)
+    print(json.dumps(report) if arguments.json else _segment_text(report))
+
+
+def _images(arguments: argparse.Namespace) -> "list[Path] | dict[str, Path]":
+    """The images as they were given: in order, or by the channels' names."""
+    if arguments.images and arguments.channel:
+        raise ConfigError("give the images either in the model's order or all with --channel NAME=FILE, not both ways")
+    if not arguments.images and not arguments.channel:
+        raise ConfigError("no image given; expected a file, or a folder that holds one DICOM series")
+    named: dict[str, Path] = {}
+    for text in arguments.channel:
+        name, separator, file = text.partition("=")
+        if not separator or not name or not file:
+            raise ConfigError(f"--channel {text!r}: expected NAME=FILE, such as T1=t1.nii.gz")
+        if name in named:
+            raise ConfigError(f"the channel {name!r} is given twice")
+        named[name] = Path(file)
+    return named or arguments.images
+
+
+def _check_segment(arguments: argparse.Namespace, images: "list[Path] | dict[str, Path]") -> None:
+    """Refuse what cannot succeed before torch is imported and anything is computed."""
+    from .api import in_channel_order
+    from .bundle import read_manifest
+    from .segmentation_io import check_output_path
+    from .store import find_model
+
+    check_output_path(arguments.output)
+    paths = list(images.values()) if isinstance(images, dict) else images
+    for path in paths:
+        if not path.exists():
+            raise ImageError(f"{path} does not exist; check the path")
+        if arguments.output.exists() and path.samefile(arguments.output):
+            raise ImageError(
+                f"the output {arguments.output} is an input image, which would be lost; choose another name"
+            )
+    in_channel_order(
+        dict(images) if isinstance(images, dict) else list(images), read_manifest(find_model(arguments.model))
+    )
+
+
+def _step(overlap: float | None) -> float | None:
+    if overlap is not None and not 0 <= overlap <= 0.9:
+        raise ConfigError(f"--overlap {overlap} must be a fraction of the tile from 0 to 0.9")
+    return None if overlap is None else 1 - overlap
+
+
+def _segment_report(
+    output: Path, manifest: "Manifest", result: "SegmentationResult", statistics: bool
+) -> dict[str, Any]:
+    segments: list[dict[str, Any]] = [{"value": s.value, "name": s.name} for s in result.segments]
+    if statistics:
+        from .review.measure import volumes_ml, voxel_counts
+
+        values = [segment.value for segment in result.segments]
+        counts = voxel_counts(result.labels.array, values)
+        volumes = volumes_ml(result.labels.array, result.labels.spacing_mm, values)
+        for segment in segments:
+            segment.update(voxels=counts[segment["value"]], volume_ml=volumes[segment["value"]])
+    return {
+        "files": [str(output)],
+        "model": {"name": manifest.name, "version": manifest.version, "sha256": manifest.sha256},
+        "segments": segments,
+        "timings": result.timings,
+    }
+
+
+def _segment_text(report: dict[str, Any]) -> str:
+    lines = list(report["files"])
+    width = max(len(segment["name"]) for segment in report["segments"])
+    for segment in report["segments"]:
+        if "voxels" in segment:
+            lines.append(
+                f"  {segment['value']:>5}  {segment['name']:<{width}}  {segment['voxels']:>10} voxels"
+                f"  {segment['volume_ml']:>10.3f} mL"
+            )
+    return "\n".join(lines)
+
+
+def _models_list(arguments: argparse.Namespace) -> None:
+    from .store import list_models
+
+    models = list_models()
+    if arguments.json:
+        entries = [
+            {
+                "name": model.name,
+                "path": str(model.path),
+                "version": model.manifest.version if model.manifest else None,
+                "description": model.manifest.description if model.manifest else None,
+                "problem": model.problem,
+            }
+            for model in models
+        ]
+        print(json.dumps(entries))
+        return
+    for model in models:
+        about = f"{model.manifest.version}  {model.manifest.description}" if model.manifest else f"! {model.problem}"
+        print(f"{model.name}  {about}\n    {model.path}")
+    if not models:
+        print("no models; see `mambasegment doctor` for the folders that are looked through", file=sys.stderr)
+
+
+def _models_info(arguments: argparse.Namespace) -> None:
+    from .bundle import read_manifest
+    from .store import find_model
+
+    path = find_model(arguments.model)
+    manifest = read_manifest(path)
+    document = {**manifest.to_json(), "sha256": manifest.sha256}
+    if arguments.json:
+        print(json.dumps({"path": str(path), **document}))
+        return
+    print(path)
+    for key, value in document.items():
+        if value not in ("", None, [], {}):
+            print(f"{key:<15} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+
+
+def _models_verify(arguments: argparse.Namespace) -> int:
+    from .bundle import verify_bundle
+    from .store import find_model
+
+    code = 0
+    for name in arguments.models:
+        try:
+            path = find_model(name)
+            manifest = verify_bundle(path)
+        except BundleError as problem:
+            code = _fail(problem, problem.exit_code)
+        else:
+            print(f"{path}: {manifest.name} {manifest.version}, sha256 {manifest.sha256}, as it was written")
+    return code
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from .doctor import as_text, examine
+
+    report = examine()
+    print(json.dumps(report) if arguments.json else as_text(report))
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from .demo import run
+
+    with _shown_progress(arguments) as progress:
+        summary = run(arguments.output, arguments.image, arguments.model, arguments.device, progress)
+    print(json.dumps(summary.to_json()) if arguments.json else "\n".join(summary.lines()))
+
+
+@contextmanager
+def _shown_progress(arguments: argparse.Namespace) -> Iterator[ProgressPrinter | None]:
+    """A progress callback whose bar is wiped at the end, whatever the end; None with --quiet."""
+    printer = ProgressPrinter()
+    try:
+        yield None if arguments.quiet else printer
+    finally:
+        printer.close()
