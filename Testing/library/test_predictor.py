@@ -8,7 +8,7 @@ from torch import nn
 import MambaSegmentLib.models
 from MambaSegmentLib.bundle import Bundle, Channel
 from MambaSegmentLib.errors import BundleError, Cancelled, ConfigError, ResourceError, ShapeError
-from MambaSegmentLib.inference import predictor as predictor_module
+from MambaSegmentLib.inference import sliding
 from MambaSegmentLib.inference.predictor import Predictor
 from MambaSegmentLib.normalization import Normalization
 from MambaSegmentLib.preprocess import PreprocessingSpec
@@ -187,7 +187,7 @@ def test_a_volume_that_cannot_fit_into_memory(a_tiny_bundle, monkeypatch):
     class Little:
         available = 1000
 
-    monkeypatch.setattr(predictor_module.psutil, "virtual_memory", Little)
+    monkeypatch.setattr(sliding.psutil, "virtual_memory", Little)
     with pytest.raises(ResourceError, match="GB are free"):
         Predictor(a_tiny_bundle(), "cpu").segment([a_volume()])
 

@@ -1,0 +1,171 @@
+"""Networks over a volume of any size: padded where it is smaller than the patch, tiled and blended where it is larger.
+
+Prediction and the validation of a training share this file, so that both see the same numbers.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import psutil
+import torch
+from torch import nn
+
+from MambaSegmentLib.errors import BundleError, ConfigError, ResourceError
+from MambaSegmentLib.progress import CancelToken, Progress, ProgressCallback
+
+from .tiling import gaussian_weights, padding, tile_corners, weight_sum
+
+
+class SlidingWindow:
+    """Scores of the classes, from one or several networks that take a patch.
+
+    Args:
+        networks: in evaluation mode, on `device`; their answers are averaged.
+        classes: outputs of the networks, background included.
+        patch: voxels (K, J, I) of the prepared array; two numbers for networks that work slice by slice along K.
+        step: distance of neighbouring tiles as a fraction of the patch.
+        mirror_axes: of the patch; answers are averaged over all mirrored copies (2 to 8 times the work).
+        name: of the model, for messages.
+    Raises:
+        ConfigError: a step out of range.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        classes: int,
+        patch: Sequence[int],
+        *,
+        device: torch.device,
+        step: float = 0.5,
+        mirror_axes: Sequence[int] = (),
+        name: str = "network",
+    ) -> None:
+        if not 0 < step <= 1:
+            raise ConfigError(f"step {step} must be a fraction of the patch, above 0 and at most 1")
+        self.step, self.device = step, device
+        self._networks, self._classes, self._name = networks, classes, name
+        self._slicewise = len(patch) == 2
+        self._patch = (1, *patch) if self._slicewise else tuple(patch)
+        self._mirrorings = _subsets(mirror_axes)
+
+    @torch.inference_mode()
+    def scores(
+        self, array: np.ndarray, *, progress: ProgressCallback | None = None, cancel: CancelToken | None = None
+    ) -> np.ndarray:
+        """Logits of a prepared array, averaged over overlapping tiles, mirrorings and folds.
+
+        A volume smaller than the patch is padded with zeros around it and cropped back. The same input gives the same
+        bytes on the same machine.
+
+        Args:
+            array: float32 (C, K, J, I).
+        Returns:
+            float32 (classes, K, J, I).
+        """
+        report = progress or _ignore
+        cancel = cancel or CancelToken()
+        shape = array.shape[1:]
+        margins = padding(shape, self._patch)
+        if any(before or after for before, after in margins):
+            array = np.pad(array, [(0, 0), *margins])
+        self._check_memory(array.shape[1:])
+        with ExitStack() as stack:
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
+            stack.enter_context(_cancel_between_layers(self._networks, cancel))
+            total = self._blend(torch.from_numpy(array), report, cancel)
+        inner = tuple(slice(before, before + size) for (before, _), size in zip(margins, shape, strict=True))
+        return total[(slice(None), *inner)].numpy()
+
+    def _blend(self, array: torch.Tensor, report: ProgressCallback, cancel: CancelToken) -> torch.Tensor:
+        """Weighted mean of all tiles' logits; float32 (classes, K, J, I) on the CPU."""
+        size = tuple(array.shape[1:])
+        corners = tile_corners(size, self._patch, self.step)
+        weights = torch.from_numpy(gaussian_weights(self._patch)).to(self.device)
+        total = torch.zeros((self._classes, *size))
+        started = time.perf_counter()
+        report(Progress("network", 0, len(corners)))
+        for done, corner in enumerate(corners, start=1):
+            cancel.raise_if_cancelled()
+            place = (slice(None), *(slice(c, c + p) for c, p in zip(corner, self._patch, strict=True)))
+            logits = self._tile_logits(array[place])
+            if len(corners) == 1:
+                total[place] = logits.cpu()
+            else:
+                total[place] += (logits * weights).cpu()
+            seconds_left = (time.perf_counter() - started) / done * (len(corners) - done)
+            report(Progress("network", done, len(corners), seconds_left))
+        if len(corners) > 1:
+            self._divide_by_weights(total)
+        return total
+
+    def _tile_logits(self, tile: torch.Tensor) -> torch.Tensor:
+        """(C, K, J, I) of one patch -> (classes, K, J, I), averaged over folds and mirrorings, on the device."""
+        batch = tile.to(self.device).contiguous()[None]
+        if self._slicewise:
+            batch = batch[:, :, 0]
+        answers = (self._mirrored(network, batch, axes) for network in self._networks for axes in self._mirrorings)
+        logits = sum(answers, start=torch.zeros((), device=self.device))
+        logits = (logits / (len(self._networks) * len(self._mirrorings)))[0]
+        if self._slicewise:
+            logits = logits[:, None]
+        if not bool(torch.isfinite(logits).all()):
+            raise BundleError(f"the model {self._name!r} answers NaN or infinity; it was not trained properly")
+        return logits
+
+    def _mirrored(self, network: nn.Module, batch: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
+        dims = tuple(axis + 2 for axis in axes)
+        output = network(torch.flip(batch, dims) if dims else batch)
+        logits = output[0] if isinstance(output, list | tuple) else output  # deep supervision: the largest comes first
+        expected = (1, self._classes, *batch.shape[2:])
+        if tuple(logits.shape) != expected:
+            raise BundleError(
+                f"the model {self._name!r} answers an array of shape {tuple(logits.shape)}, but its labels and "
+                f"patch_size lead to {expected}; it was put together wrongly"
+            )
+        return torch.flip(logits, dims) if dims else logits
+
+    def _divide_by_weights(self, total: torch.Tensor) -> None:
+        size = total.shape[1:]
+        k_sum, j_sum, i_sum = (weight_sum(s, p, self.step) for s, p in zip(size, self._patch, strict=True))
+        plane = np.outer(j_sum, i_sum)
+        for k, weight in enumerate(k_sum):  # a plane at a time, so that no array of the volume's size is needed
+            total[:, k] /= torch.from_numpy((weight * plane).astype(np.float32))
+
+    def _check_memory(self, shape: Sequence[int]) -> None:
+        needed = self._classes * int(np.prod(shape)) * 4
+        available = psutil.virtual_memory().available
+        if needed > available:
+            raise ResourceError(
+                f"the scores of {' × '.join(map(str, shape[::-1]))} voxels need {needed / 1e9:.1f} GB of memory, "
+                f"{available / 1e9:.1f} GB are free; crop the image, or close other programs"
+            )
+
+
+def _ignore(_: Progress) -> None:
+    """Nobody wants to know."""
+
+
+def _subsets(axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """All choices of axes, none included: (0, 1) -> [(), (0,), (1,), (0, 1)]."""
+    subsets: list[tuple[int, ...]] = [()]
+    for axis in axes:
+        subsets += [(*subset, axis) for subset in subsets]
+    return subsets
+
+
+@contextmanager
+def _cancel_between_layers(networks: Sequence[nn.Module], cancel: CancelToken) -> Iterator[None]:
+    """A tile can take half a minute on a CPU: look at the token before every layer as well."""
+
+    def look(*_: object) -> None:
+        cancel.raise_if_cancelled()
+
+    hooks = [module.register_forward_pre_hook(look) for network in networks for module in network.modules()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
