@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .console import ProgressPrinter, stoppable, tolerate_any_text, write_crash_log
 from .errors import BundleError, ConfigError, ImageError, MambaSegmentError, ResourceError
+from .progress import Progress
 
 if TYPE_CHECKING:
     from .inference.predictor import SegmentationResult
@@ -153,6 +154,8 @@ def _segment(arguments: argparse.Namespace) -> None:
     images = _images(arguments)
     _check_segment(arguments, images)
     with _shown_progress(arguments) as progress:
+        if progress is not None:
+            progress(Progress("load_model", 0, 1))  # importing torch takes seconds on a cold disk
         model = load_model(arguments.model, arguments.device, step=step)
         result = segment_case(images, model=model, output=arguments.output, progress=progress)
     report = _segment_report(arguments.output, model.manifest, result, arguments.statistics)
