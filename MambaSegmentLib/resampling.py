@@ -14,6 +14,8 @@ import numpy as np
 
 from .errors import ConfigError
 
+_NO_WEIGHT = 1e-12
+
 
 def resize(array: np.ndarray, shape: Sequence[int], orders: Sequence[int]) -> np.ndarray:
     """Resize a 3-D array.
@@ -79,7 +81,9 @@ def _weights(old: int, new: int, order: int) -> np.ndarray:
         weights = np.stack(
             [ndimage.map_coordinates(column, coordinates[None], order=order, mode="nearest") for column in unit], axis=1
         )
-    weights = weights.astype(np.float32)
+    # A spline reaches over the whole axis with weights that fade to denormal numbers, which are slow; these are far
+    # below what float32 can add to a sum anyway.
+    weights = np.where(np.abs(weights) < _NO_WEIGHT, 0, weights).astype(np.float32)
     weights.setflags(write=False)  # shared by all callers through the cache
     return weights
 
