@@ -38,7 +38,7 @@ def selective_scan(
             started from the last state of the one before, gives the result of one pass.
         backend: "auto", or a name of `available_backends()`.
     Returns:
-        y (B, D, L) in the dtype of u; with return_last_state also the state (B, D, N) in float32 (float64 for float64 u).
+        y (B, D, L) in the dtype of u; with return_last_state also the state (B, D, N), float32 (float64 for float64 u).
     Raises:
         ShapeError: an argument does not fit the others. ConfigError: unknown backend, unusable dtype or device.
     Source: Gu & Dao 2023, arXiv:2312.00752; arguments as in the mamba-ssm function of this name.

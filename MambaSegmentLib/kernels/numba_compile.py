@@ -30,7 +30,7 @@ def cached_on_disk(signature: Any) -> Callable[[Callable[..., None]], Any]:
 def checksum_of(*modules: ModuleType) -> int:
     """A number that changes with the modules' sources.
 
-    Numba drops cached code when the file of the compiled function changes, not when a file that it imports does; but the
-    cache's key holds what the function closes over. So kernels are made in a function that takes this number.
+    Numba drops cached code when the file of the compiled function changes, not when a file that it imports does; but
+    the cache's key holds what the function closes over. So kernels are made in a function that takes this number.
     """
     return zlib.crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in modules))

@@ -1,6 +1,6 @@
 """The inner loops of the scan over one tile: LANES channels side by side, time step after time step.
 
-A tile is a contiguous float32 array (time, LANES). Pointers are addresses (`array.ctypes.data`), strides are in elements.
+A tile is a contiguous float32 array (time, LANES). Pointers are addresses (`array.ctypes.data`), strides in elements.
 One call handles one state n over the whole tile: the loop needs few registers whatever the number of states, and the
 exponentials of the next steps overlap with the recurrence of this one.
 """
@@ -11,8 +11,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .numba_simd import LANES, Lanes
-
-_LN_2 = 0.6931471805599453
 
 
 def _integers(count: int):
@@ -171,9 +169,9 @@ def backward_state(
 ):
     """The adjoint of forward_state, from the last step to the first.
 
-    `adjoint` is one row: the derivative by the state after the tile on entry, before the tile on return. Added up in place:
-    d_step (per log2 e: the caller multiplies by ln 2), d_drive, and the row d_a. `d_b`, `d_c` receive one row a step;
-    the caller sums over its lanes, since B and C are shared by all channels.
+    `adjoint` is one row: the derivative by the state after the tile on entry, before the tile on return. Added up in
+    place: d_step (per log2 e: the caller multiplies by ln 2), d_drive, and the row d_a. `d_b`, `d_c` receive one row a
+    step; the caller sums over its lanes, since B and C are shared by all channels.
     """
 
     def codegen(context, builder, _signature, arguments):

@@ -20,7 +20,7 @@ from .threads import count_shares, in_shares
 def scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
     """y (B, D, L) in the dtype of u and the last state (B, D, N) in float32; both differentiable.
 
-    Computes in float32. Inputs of another dtype are converted once; float32 ones are read where they lie, on any strides.
+    Computes in float32. Inputs of another dtype are converted once; float32 ones are read where they lie, any strides.
     """
     tensors = [None if tensor is None else tensor.float() for tensor in arguments.tensors()]
     y, last_state = _NumbaScan.apply(arguments.delta_softplus, *tensors)

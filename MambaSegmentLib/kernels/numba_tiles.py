@@ -24,6 +24,11 @@ def new_tile(rows):
 
 
 @helper
+def new_row():
+    return np.zeros(LANES, np.float32)
+
+
+@helper
 def load_tile(source, channel, width, start, steps, tile):
     """source (channels, time) -> tile (time, LANES); lanes beyond `width` are zero."""
     by_channel, by_time = source.strides[0] // FLOAT_BYTES, source.strides[1] // FLOAT_BYTES

@@ -22,11 +22,6 @@ def scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
     """
     dtype = arguments.compute_dtype
     u, delta, A = (tensor.to(dtype) for tensor in (arguments.u, arguments.delta, arguments.A))
-    channels_per_group = u.shape[1] // arguments.B.shape[1]
-    B, C = (
-        tensor.to(dtype).repeat_interleave(channels_per_group, dim=1)  # (B, D, N, L)
-        for tensor in (arguments.B, arguments.C)
-    )
     if arguments.delta_bias is not None:
         delta = delta + arguments.delta_bias.to(dtype)[:, None]
     if arguments.delta_softplus:
@@ -36,11 +31,16 @@ def scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
         state = u.new_zeros(u.shape[0], u.shape[1], A.shape[1])
     else:
         state = arguments.initial_state.to(dtype)
+    channels_per_group = u.shape[1] // arguments.B.shape[1]
     outputs = []
     for t in range(u.shape[2]):
+        B, C = (  # (B, D, N) of this step
+            tensor[..., t].to(dtype).repeat_interleave(channels_per_group, dim=1)
+            for tensor in (arguments.B, arguments.C)
+        )
         decay = torch.exp(delta[:, :, t, None] * A)
-        state = decay * state + (delta[:, :, t] * u[:, :, t])[:, :, None] * B[:, :, :, t]
-        outputs.append((state * C[:, :, :, t]).sum(-1))
+        state = decay * state + (delta[:, :, t] * u[:, :, t])[:, :, None] * B
+        outputs.append((state * C).sum(-1))
     y = torch.stack(outputs, dim=2) if outputs else torch.zeros_like(u)
 
     if arguments.D is not None:

@@ -1,7 +1,7 @@
 """Sharing compiled work out among threads.
 
-Python threads, since the compiled functions release the interpreter lock, and numba's own layers may not be entered from
-two threads at once (a backward pass runs on a thread of PyTorch's).
+Python threads, since the compiled functions release the interpreter lock, and numba's own layers may not be entered
+from two threads at once (a backward pass runs on a thread of PyTorch's).
 """
 
 import os

@@ -1,11 +1,12 @@
 """LightM-UNet: a small U-Net whose encoder has no convolutions but Mamba over all voxels, in 2 or 3 dimensions.
 
 Shapes: B batch, C channels, spatial sizes in array order (K, J, I), each a multiple of 2 per halving (8 by default).
-Sources: Liao et al. 2024, arXiv:2403.05246, and the second released version of its code (2024-03-29), whose weights load
-here. Where they differ the code is followed: one scalar adjustment factor instead of a vector, one LayerNorm used twice, two
-RVM layers in each residual block (21 in all), a first stage that does not halve, GroupNorm and ReLU before the decoder's
-convolution, enlarging at each level, logits instead of probabilities. The network has 5.0 million parameters; the paper's
-1.87 million leave out the Mamba weights of an earlier version. Written from the paper and a description of the code.
+Sources: Liao et al. 2024, arXiv:2403.05246, and the second released version of its code (2024-03-29), whose weights
+load here. Where they differ the code is followed: one scalar adjustment factor instead of a vector, one LayerNorm used
+twice, two RVM layers in each residual block (21 in all), a first stage that does not halve, GroupNorm and ReLU before
+the decoder's convolution, enlarging at each level, logits instead of probabilities. The network has 5.0 million
+parameters; the paper's 1.87 million leave out the Mamba weights of an earlier version. Written from the paper and a
+description of the code.
 """
 
 import functools
@@ -83,7 +84,8 @@ class ResidualMixerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.mixer1(F.relu(self.norm1(x), inplace=True))
-        return self.mixer2(F.relu(self.norm2(y), inplace=True)) + x
+        y = F.relu(self.norm2(y), inplace=True)  # y is bound anew at each step, so that the old one is freed
+        return self.mixer2(y).add_(x)
 
 
 class Halving(nn.Module):
@@ -95,7 +97,9 @@ class Halving(nn.Module):
         self.pool = HalvingPool(dim, pooling)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(self.mixer(x))
+        if torch.is_grad_enabled():
+            return self.pool(self.mixer(x))
+        return torch.cat([self.pool(slab) for slab in self.mixer.stream(x, multiple=2)], dim=2)
 
 
 class DecoderBlock(nn.Module):
@@ -108,12 +112,14 @@ class DecoderBlock(nn.Module):
         self.skip_scale = nn.Parameter(torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(F.relu(self.norm1(x), inplace=True)) + self.skip_scale * x
+        y = F.relu(self.norm1(x), inplace=True)  # y is bound anew at each step, so that the old one is freed
+        y = self.conv.depthwise(y)
+        y = self.conv.pointwise(y).addcmul_(x, self.skip_scale)
         return F.relu(self.norm2(y), inplace=True)
 
 
 class DecoderLevel(nn.Module):
-    """Halve the channels, double the resolution, add the encoder's features, refine."""
+    """Halve the channels, double the resolution, add the encoder's features (the last of `skips`), refine."""
 
     def __init__(self, dim: int, in_channels: int, blocks: int) -> None:
         super().__init__()
@@ -121,8 +127,8 @@ class DecoderLevel(nn.Module):
         self.reduce = CONVOLUTIONS[dim](in_channels, channels, 1, bias=False)
         self.blocks = nn.Sequential(*(DecoderBlock(dim, channels) for _ in range(blocks)))
 
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return self.blocks(enlarge_twice(self.reduce(x)) + skip)
+    def forward(self, x: Tensor, skips: list[Tensor]) -> Tensor:
+        return self.blocks(enlarge_twice(self.reduce(x)).add_(skips.pop()))
 
 
 class LightMUNet(nn.Module):
@@ -160,8 +166,9 @@ class LightMUNet(nn.Module):
             skips.append(x)
         skips.pop()
         for level in self.decoder:
-            x = level(x, skips.pop())
-        return self.head(F.relu(self.head_norm(x), inplace=True))
+            x = level(x, skips)
+        x = F.relu(self.head_norm(x), inplace=True)
+        return self.head(x)
 
     def _check(self, x: Tensor) -> None:
         dims, channels = self.config.spatial_dims, self.config.in_channels
@@ -169,7 +176,7 @@ class LightMUNet(nn.Module):
             raise ShapeError(f"input has shape {tuple(x.shape)}; expected (batch, {channels}) and {dims} spatial sizes")
         if any(size == 0 or size % self.size_multiple for size in x.shape[2:]):
             raise ShapeError(
-                f"spatial size {tuple(x.shape[2:])}: every size must be a multiple of {self.size_multiple}; pad the input"
+                f"spatial size {tuple(x.shape[2:])}: each must be a multiple of {self.size_multiple}; pad the input"
             )
 
 
@@ -195,7 +202,7 @@ def refuse_other_versions(state_dict: Any) -> str | None:
     """Why these weights are not of the network built here, or None."""
     if "convInit.conv.weight" in state_dict:
         return (
-            "these weights are of the first released version of LightM-UNet (before 2024-03-29): its stem, head and decoder "
-            "are full convolutions; this library has the second version"
+            "these weights are of the first released version of LightM-UNet (before 2024-03-29): its stem, head and "
+            "decoder are full convolutions; this library has the second version"
         )
     return None

@@ -64,14 +64,13 @@ class Mamba(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """The whole sequence at once."""
-        return self.step(tokens, self.start(tokens))[0]
+        return self.step(tokens, self.start(len(tokens), tokens))[0]
 
-    def start(self, tokens: Tensor) -> MambaState:
-        """The state before the first token: zeros."""
-        batch = tokens.shape[0]
+    def start(self, batch: int, like: Tensor) -> MambaState:
+        """The state before the first token, zeros, for `batch` sequences of the dtype and device of `like`."""
         return MambaState(
-            tail=tokens.new_zeros(batch, self.inner, self.d_conv - 1),
-            scan=torch.zeros(batch, self.inner, self.d_state, dtype=self.A_log.dtype, device=tokens.device),
+            tail=like.new_zeros(batch, self.inner, self.d_conv - 1),
+            scan=torch.zeros(batch, self.inner, self.d_state, dtype=self.A_log.dtype, device=like.device),
         )
 
     def step(self, tokens: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:

@@ -15,7 +15,7 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of a state dict: our names of what was loaded and what was missing, their names of what was too much."""
+    """What became of a state dict: our names of what was loaded and missing, their names of what was too much."""
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]

@@ -1,11 +1,12 @@
 """Layers that read a feature map as one long sequence of tokens, mix it with Mamba, and write it back.
 
-Tokens are taken row by row, the last axis fastest. RVM: Liao et al. 2024, "LightM-UNet", arXiv:2403.05246. SPM: the four-fold
-parallel form after Wu et al. 2024, "UltraLight VM-UNet", arXiv:2403.20035, put into LightM-UNet.
+Tokens are taken row by row, the last axis fastest. RVM: Liao et al. 2024, "LightM-UNet", arXiv:2403.05246.
+SPM: the four-fold parallel form after Wu et al. 2024, "UltraLight VM-UNet", arXiv:2403.20035, put into LightM-UNet.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from .mamba_block import Mamba, MambaState
 
-PIECE_ELEMENTS = 1 << 22  # of the widest tensor of one piece when streaming: 16 MB in float32
+PIECE_ELEMENTS = 1 << 22  # of the widest tensor of one slab when streaming: 16 MB in float32
 SEGMENTS = 4
 
 
@@ -24,11 +25,11 @@ class TokenMixer(nn.Module, ABC):
         in_channels, out_channels: width before and after.
     Input: (B, in_channels, *spatial). Output: (B, out_channels, *spatial), channels last in memory.
 
-    Without gradients the sequence is streamed: pieces of tokens pass through all steps while the block's state is carried
-    from piece to piece, so that memory beyond input and output does not grow with the volume.
+    Without gradients the sequence is streamed: slabs of the image pass through all steps while the block's state is
+    carried from slab to slab, so that memory beyond input and output does not grow with the number of slices.
     """
 
-    widening = 4  # the widest inner tensor of a piece over in_channels: both halves of Mamba's input projection
+    widening = 4  # the widest inner tensor over in_channels: both halves of Mamba's input projection
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -42,36 +43,38 @@ class TokenMixer(nn.Module, ABC):
         """The part that mixes tokens."""
 
     @abstractmethod
-    def start(self, tokens: Tensor) -> list[MambaState]:
-        """The states before the first token."""
+    def start(self, x: Tensor) -> list[MambaState]:
+        """The states before the first token of an image or a slab of it."""
 
     @abstractmethod
     def mix(self, tokens: Tensor, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
         """Normalise, mix, add the residual: (B, L, C) -> (B, L, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, channels, *spatial = x.shape
-        tokens = x.flatten(2).transpose(1, 2)  # (B, L, C)
         if torch.is_grad_enabled():
-            mixed = self._transform(tokens, self.start(tokens))[0]
-        else:
-            mixed = self._stream(tokens)
-        return mixed.transpose(1, 2).reshape(batch, -1, *spatial)
-
-    def _transform(self, tokens: Tensor, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
-        mixed, states = self.mix(tokens, states)
-        return self.proj(self.norm(mixed)), states
-
-    def _stream(self, tokens: Tensor) -> Tensor:
-        batch, length, channels = tokens.shape
-        piece = max(1, PIECE_ELEMENTS // (batch * channels * self.widening))
-        if piece >= length:
-            return self._transform(tokens, self.start(tokens))[0]
-        out = tokens.new_empty(batch, length, self.proj.out_features)
-        states = self.start(tokens)
-        for begin in range(0, length, piece):
-            out[:, begin : begin + piece], states = self._transform(tokens[:, begin : begin + piece], states)
+            return self._transform(x, self.start(x))[0]
+        out = x.new_empty(x.shape[0], *x.shape[2:], self.proj.out_features).movedim(-1, 1)
+        begin = 0
+        for slab in self.stream(x):
+            out[:, :, begin : begin + slab.shape[2]] = slab
+            begin += slab.shape[2]
         return out
+
+    def stream(self, x: Tensor, multiple: int = 1) -> Iterator[Tensor]:
+        """The output in slabs along the first spatial axis, each a multiple of `multiple` planes thick, in order."""
+        batch, channels, thickness, *plane = x.shape
+        plane_elements = batch * channels * self.widening * math.prod(plane)
+        step = max(1, PIECE_ELEMENTS // (plane_elements * multiple)) * multiple
+        states = self.start(x)
+        for begin in range(0, thickness, step):
+            slab, states = self._transform(x[:, :, begin : begin + step], states)
+            yield slab
+
+    def _transform(self, x: Tensor, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
+        """The next slab of an image: (B, C, *spatial) -> (B, out_channels, *spatial)."""
+        mixed, states = self.mix(x.flatten(2).transpose(1, 2), states)
+        mixed = self.proj(self.norm(mixed))
+        return mixed.transpose(1, 2).unflatten(2, x.shape[2:]), states
 
 
 class RVMLayer(TokenMixer):
@@ -82,8 +85,8 @@ class RVMLayer(TokenMixer):
     def make_mamba(self, channels: int) -> nn.Module:
         return Mamba(channels)
 
-    def start(self, tokens: Tensor) -> list[MambaState]:
-        return [self.mamba.start(tokens)]
+    def start(self, x: Tensor) -> list[MambaState]:
+        return [self.mamba.start(x.shape[0], x)]
 
     def mix(self, tokens: Tensor, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
         mixed, state = self.mamba.step(self.norm(tokens), states[0])
@@ -113,10 +116,10 @@ class SPMLayer(TokenMixer):
         part = channels // SEGMENTS
         return Mamba(part) if self.shared else nn.ModuleList(Mamba(part) for _ in range(SEGMENTS))
 
-    def start(self, tokens: Tensor) -> list[MambaState]:
+    def start(self, x: Tensor) -> list[MambaState]:
         if isinstance(self.mamba, Mamba):
-            return [self.mamba.start(tokens[:1].expand(SEGMENTS * tokens.shape[0], -1, -1))]
-        return [mamba.start(tokens) for mamba in self._separate()]
+            return [self.mamba.start(SEGMENTS * x.shape[0], x)]
+        return [mamba.start(x.shape[0], x) for mamba in self._separate()]
 
     def mix(self, tokens: Tensor, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
         normalised = self.norm(tokens)
