@@ -339,7 +339,7 @@ def _best(scores: Any, shape: Sequence[int], cancel: CancelToken | None) -> np.n
         if cancel is not None:
             cancel.raise_if_cancelled()
         better = score > highest
-        best[better] = index
+        np.copyto(best, index, where=better)
         np.copyto(highest, score, where=better)
     return best
 

@@ -260,6 +260,8 @@ def a_slow_case(tmp_path):
 @pytest.mark.parametrize("polite", [True, False], ids=["Ctrl-C", "SIGTERM or Ctrl-Break"])
 def test_stopping_leaves_no_file_and_no_traceback(a_slow_case, tmp_path, repository, polite):
     files = sorted(tmp_path.iterdir())
+    number = signal.SIGINT if polite else signal.SIGTERM
+    before = signal.signal(number, signal.default_int_handler)  # a child inherits what a background shell ignores
     child = subprocess.Popen(
         [sys.executable, "-m", "MambaSegmentLib", *a_slow_case],
         cwd=tmp_path,
@@ -269,14 +271,13 @@ def test_stopping_leaves_no_file_and_no_traceback(a_slow_case, tmp_path, reposit
         text=True,
         creationflags=0 if POSIX else subprocess.CREATE_NEW_PROCESS_GROUP,
     )
+    signal.signal(number, before)
     try:
         for line in child.stderr:
             if line.startswith("network"):
                 break
-        if POSIX:
-            child.send_signal(signal.SIGINT if polite else signal.SIGTERM)
-        else:  # Windows delivers Ctrl-C to whole consoles only; Ctrl-Break reaches a process group
-            child.send_signal(signal.CTRL_BREAK_EVENT)
+        # Windows delivers Ctrl-C to whole consoles only; Ctrl-Break reaches a process group.
+        child.send_signal(number if POSIX else signal.CTRL_BREAK_EVENT)
         out, err = child.communicate(timeout=120)
     finally:
         child.kill()
