@@ -96,6 +96,9 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder made by `fit`")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors")
     parser.add_argument("--half", action="store_true", help="store the weights in 16 bits: half the size")
+    parser.add_argument("--card", type=Path, metavar="FILE", help="TOML whose [card] replaces the run's, e.g. a recipe")
+    parser.add_argument("--date", metavar="YYYY-MM-DD", help="of the training; default: as noted by the run")
+    parser.add_argument("--device", default="auto", help="for measuring the model; default: %(default)s")
     parser.set_defaults(run=_export)
 
 
@@ -121,7 +124,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 def _fit(arguments: argparse.Namespace) -> None:
     from .config import load_config
-    from .loop import fit, read_run, resume
+    from .loop import fit, resume
+    from .run_folder import read_run
 
     budget_s = None if arguments.time_budget is None else parse_duration_s(arguments.time_budget)
     cancel = CancelToken()
@@ -129,7 +133,7 @@ def _fit(arguments: argparse.Namespace) -> None:
     if arguments.resume:
         if arguments.config is not None or arguments.set:
             raise ConfigError("--resume goes on with the run's own settings; leave out --config and --set")
-        work, _ = read_run(arguments.output)
+        work = read_run(arguments.output).work
         if work != arguments.work.resolve():
             raise ConfigError(f"the run was started on {work}, not on {arguments.work.resolve()}")
         result = resume(
@@ -161,8 +165,21 @@ def _fit(arguments: argparse.Namespace) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     from .export import export
 
-    export(arguments.run_folder, arguments.output, half=arguments.half)
-    print(f"wrote {arguments.output}")
+    manifest = export(
+        arguments.run_folder,
+        arguments.output,
+        half=arguments.half,
+        card_file=arguments.card,
+        date=arguments.date,
+        device=arguments.device,
+    )
+    dice = manifest.training["metrics"]["dice"]
+    per_label = ", ".join(f"{entry['name']} {_number(entry['mean'])}" for entry in dice["labels"])
+    print(f"wrote {arguments.output}; Dice on {dice['cases']} validation cases: {per_label}, mean {dice['mean']:.4f}")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _parse_labels(texts: Sequence[str]) -> dict[int, str] | None:

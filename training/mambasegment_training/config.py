@@ -16,7 +16,7 @@ from MambaSegmentLib.errors import ConfigError
 class NetworkConfig:
     """An architecture by the name and options of `MambaSegmentLib.models.build_model`.
 
-    in_channels, num_classes and spatial_dims come from the prepared data and need not be given.
+    in_channels and num_classes come from the prepared data and need not be given.
     """
 
     name: str = "lightm_unet"
@@ -146,7 +146,7 @@ class ValidationConfig:
 class TrainingConfig:
     """One experiment.
 
-    `card` is what the exported model tells about itself; `export` documents and checks its keys.
+    `card` is what the exported model tells about itself; `card.py` documents and checks its keys.
     """
 
     seed: int = 20240917
@@ -185,17 +185,20 @@ def load_config(path: Path | None, assignments: Sequence[str] = ()) -> TrainingC
     Raises:
         ConfigError: unreadable file, unknown key, or a value of the wrong type or range.
     """
-    content: dict[str, Any] = {}
-    if path is not None:
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"{path} is no TOML: {error}") from error
+    content = {} if path is None else read_toml(path)
     for assignment in assignments:
         _assign(content, assignment)
     return config_from_json(content)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Raises: ConfigError, when the file cannot be read or is no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from error
 
 
 def config_from_json(content: Mapping[str, Any]) -> TrainingConfig:

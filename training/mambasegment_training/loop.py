@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +18,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from MambaSegmentLib.devices import choose_device
 from MambaSegmentLib.errors import Cancelled, ConfigError, MambaSegmentError, ResourceError
 from MambaSegmentLib.models import build_model
 from MambaSegmentLib.progress import CancelToken
 
 from .augment import seeded
 from .average import WeightAverage
+from .card import card_from_table, check_card
 from .checkpoint import TrainingState, load_state, save_state, save_weights
-from .config import OptimizerConfig, TrainingConfig, config_from_json
+from .config import OptimizerConfig, TrainingConfig
 from .data import CaseStore
 from .journal import Journal
 from .losses import build_loss
 from .prepare import PreparedDataset, open_work
+from .run_folder import BEST, LAST, change_epochs, check_unused, read_run, start_run
 from .sampler import Batch, Sampler, batches
 from .schedule import learning_rate
-from .storage import read_json, write_json
 from .validate import mean_per_label, overall, validate
 
-LAST, BEST, CONFIG = "last.safetensors", "best.safetensors", "config.json"
 _INITIAL_WEIGHTS, _STEP = 2, 3  # purposes of random numbers; data.py has 0 and 1
 
 
@@ -70,12 +71,11 @@ def fit(
         ConfigError: settings that do not fit each other or the data. ResourceError: no such device, or out of memory.
         Cancelled: on request, after saving; `resume` goes on.
     """
-    if (run / LAST).exists() or (run / CONFIG).exists():
-        raise ConfigError(f"{run} already holds a run; go on with --resume, or choose another folder")
+    check_unused(run)
     dataset = open_work(work)
+    check_card(card_from_table(config.card), dataset.channels, dataset.labels)
     trainer = _Trainer(dataset, run, config, device, time_budget_s)
-    run.mkdir(parents=True, exist_ok=True)
-    write_json(run / CONFIG, {"work": str(work.resolve()), "config": config.to_json()})
+    start_run(run, work, config)  # not before everything fits: a wrong setting leaves no folder behind
     return trainer.train(cancel)
 
 
@@ -93,22 +93,13 @@ def resume(
         epochs: a new end; the rate then follows the longer or shorter schedule from here on.
         device, time_budget_s, cancel: as for `fit`; the budget counts all sittings together.
     """
-    work, config = read_run(run)
+    record = read_run(run)
     if epochs is not None:
-        config = replace(config, epochs=epochs)
-        write_json(run / CONFIG, {"work": str(work), "config": config.to_json()})
-    trainer = _Trainer(open_work(work), run, config, device, time_budget_s)
+        record = change_epochs(run, record, epochs)
+    trainer = _Trainer(open_work(record.work), run, record.config, device, time_budget_s)
     if (run / LAST).exists():
         load_state(run / LAST, trainer.state)
     return trainer.train(cancel)
-
-
-def read_run(run: Path) -> tuple[Path, TrainingConfig]:
-    """The work folder and the configuration of a run."""
-    content = read_json(run / CONFIG, "start it with `mambatrain fit WORK -o RUN`")
-    if not isinstance(content, dict) or not {"work", "config"} <= content.keys():
-        raise ConfigError(f"{run / CONFIG} is not of a run of mambatrain")
-    return Path(content["work"]), config_from_json(content["config"])
 
 
 def build_network(dataset: PreparedDataset, config: TrainingConfig) -> nn.Module:
@@ -242,7 +233,8 @@ class _Trainer:
                 list(dataset.labels),
                 self.patch_size,
                 self.device,
-                dataset.ignore_label,
+                ignore_label=dataset.ignore_label,
+                tile_step=self.config.validation.tile_step,
             )
             means = mean_per_label(scores)
             mean = overall(means)
@@ -282,21 +274,6 @@ class _Clock:
         now = time.monotonic()
         lap, self._last = now - self._last, now
         return lap
-
-
-def choose_device(name: str) -> torch.device:
-    """Raises: ResourceError, when the device is not there; ConfigError, when there is no such kind."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"unknown device {name!r}; expected auto, cpu, cuda, cuda:1 or mps") from error
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ResourceError(f"the device {name!r} cannot be used: {error}") from error
-    return device
 
 
 def build_optimizer(config: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:

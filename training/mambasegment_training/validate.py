@@ -1,37 +1,36 @@
-"""Dice on whole validation volumes."""
+"""Dice on whole validation volumes, segmented as the exported model will segment them."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
+from MambaSegmentLib.inference.sliding import SlidingWindow
 from MambaSegmentLib.review.measure import dice_per_label
 
 from .data import CaseStore
 
 
 def predict_labels(
-    network: nn.Module, image: np.ndarray, patch_size: Sequence[int], device: torch.device
+    network: nn.Module,
+    image: np.ndarray,
+    patch_size: Sequence[int],
+    device: torch.device,
+    class_count: int,
+    tile_step: float = 0.5,
 ) -> np.ndarray:
-    """Segment one prepared case in one piece.
+    """Segment one prepared case: padded where it is smaller than the patch, tiled where it is larger.
 
     Args:
-        image: float32 (C, K, J, I); padded with 0 at the far ends to the patch size or, where larger, to the patch
-            size's largest power of two, up to 32.
+        network: in evaluation mode.
+        image: float32 (C, K, J, I).
+        class_count: outputs of the network, background included.
     Returns:
         uint8 (K, J, I).
     """
-    shape = image.shape[1:]
-    padding: list[int] = []
-    for extent, patch in zip(reversed(shape), reversed(list(patch_size)), strict=True):
-        multiple = min(patch & -patch, 32)
-        padding += [0, max(patch, -(-extent // multiple) * multiple) - extent]
-    padded = functional.pad(torch.from_numpy(np.ascontiguousarray(image))[None], padding)
-    logits = network(padded.to(device))
-    best = (logits[0] if isinstance(logits, list | tuple) else logits)[0].argmax(0)
-    return best[tuple(slice(extent) for extent in shape)].to("cpu", torch.uint8).numpy()
+    window = SlidingWindow([network], class_count, patch_size, device=device, step=tile_step)
+    return window.scores(np.ascontiguousarray(image)).argmax(0).astype(np.uint8)
 
 
 def validate(
@@ -40,20 +39,28 @@ def validate(
     label_values: Sequence[int],
     patch_size: Sequence[int],
     device: torch.device,
-    ignore_label: int | None,
+    *,
+    ignore_label: int | None = None,
+    tile_step: float = 0.5,
 ) -> dict[str, dict[int, float | None]]:
-    """Dice of each case and label; None where neither the prediction nor the truth has the label."""
+    """Dice of each case and label; None where neither the prediction nor the truth has the label.
+
+    Args:
+        label_values: 1 to the number of foreground classes.
+        patch_size: voxels (K, J, I).
+        tile_step: distance of neighbouring tiles as a fraction of the patch.
+    """
     was_training = network.training
     network.eval()
+    classes = len(label_values) + 1
     scores: dict[str, dict[int, float | None]] = {}
-    with torch.inference_mode():
-        for identifier in store.identifiers:
-            case = store[identifier]
-            predicted = predict_labels(network, case.image, patch_size, device)
-            truth = np.asarray(case.labels)
-            if ignore_label is not None:
-                predicted, truth = (np.where(case.labels == ignore_label, 0, array) for array in (predicted, truth))
-            scores[identifier] = dice_per_label(predicted, truth, label_values)
+    for identifier in store.identifiers:
+        case = store[identifier]
+        predicted = predict_labels(network, case.image, patch_size, device, classes, tile_step)
+        truth = np.asarray(case.labels)
+        if ignore_label is not None:
+            predicted, truth = (np.where(case.labels == ignore_label, 0, array) for array in (predicted, truth))
+        scores[identifier] = dice_per_label(predicted, truth, label_values)
     network.train(was_training)
     return scores
 
@@ -66,6 +73,13 @@ def mean_per_label(scores: Mapping[str, Mapping[int, float | None]]) -> dict[int
         values = [value for case in scores.values() if (value := case.get(label)) is not None]
         means[label] = sum(values) / len(values) if values else None
     return means
+
+
+def lowest_per_label(scores: Mapping[str, Mapping[int, float | None]]) -> dict[int, float | None]:
+    """The worst score of each label; None where no case has one."""
+    labels = sorted({label for case in scores.values() for label in case})
+    present = {label: [s for case in scores.values() if (s := case.get(label)) is not None] for label in labels}
+    return {label: min(values, default=None) for label, values in present.items()}
 
 
 def overall(means: Mapping[int, float | None]) -> float:

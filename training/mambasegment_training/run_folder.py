@@ -1,0 +1,92 @@
+"""What lies in a run folder, and its config.json: the work folder, the settings, and when and with what it began."""
+
+import datetime
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from MambaSegmentLib.errors import ConfigError
+
+from .config import TrainingConfig, config_from_json
+from .storage import read_json, write_json
+
+LAST, BEST, CONFIG = "last.safetensors", "best.safetensors", "config.json"
+_DISTRIBUTIONS = ("mambasegment", "mambasegment-training", "torch", "numpy", "batchgeneratorsv2")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The content of config.json.
+
+    Attributes:
+        work: absolute path of the prepared data.
+        date: of the start, as YYYY-MM-DD in UTC; None in folders of versions that did not note it.
+        software: distribution -> version at the start; empty where it was not noted.
+    """
+
+    work: Path
+    config: TrainingConfig
+    date: str | None = None
+    software: Mapping[str, str] = field(default_factory=dict)
+
+
+def start_run(run: Path, work: Path, config: TrainingConfig) -> RunRecord:
+    """Make a run folder.
+
+    Raises:
+        ConfigError: the folder holds a run already, or cannot be written.
+    """
+    check_unused(run)
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    record = RunRecord(work.resolve(), config, date, software_versions())
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise ConfigError(f"cannot make the run folder {run}: {problem.strerror or problem}") from problem
+    _write(run, record)
+    return record
+
+
+def check_unused(run: Path) -> None:
+    """Raises: ConfigError, when the folder holds a run."""
+    if (run / LAST).exists() or (run / CONFIG).exists():
+        raise ConfigError(f"{run} already holds a run; go on with --resume, or choose another folder")
+
+
+def read_run(run: Path) -> RunRecord:
+    """Raises: ConfigError, when the folder holds no run."""
+    content = read_json(run / CONFIG, "start it with `mambatrain fit WORK -o RUN`")
+    if not isinstance(content, dict) or not {"work", "config"} <= content.keys():
+        raise ConfigError(f"{run / CONFIG} is not of a run of mambatrain")
+    work, config = Path(content["work"]), config_from_json(content["config"])
+    return RunRecord(work, config, content.get("date"), content.get("software", {}))
+
+
+def change_epochs(run: Path, record: RunRecord, epochs: int) -> RunRecord:
+    """Note a new end of the training."""
+    changed = replace(record, config=replace(record.config, epochs=epochs))
+    _write(run, changed)
+    return changed
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what shapes a training, as installed here; what is not installed is left out."""
+    versions = {"python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _write(run: Path, record: RunRecord) -> None:
+    content: dict[str, Any] = {"work": str(record.work), "config": record.config.to_json()}
+    if record.date is not None:
+        content["date"] = record.date
+    if record.software:
+        content["software"] = dict(record.software)
+    write_json(run / CONFIG, content)
