@@ -127,7 +127,7 @@ class Lanes:
         return tuple(
             self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), LANES), mask))
             for mask in (low, high)
-        )  # type: ignore[return-value]
+        )
 
     def transpose(self, rows: list[ir.Value]) -> list[ir.Value]:
         width = 1

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, ShapeError
 from .blocks import CONVOLUTIONS, DepthwiseSeparableConv, HalvingPool, enlarge_twice, group_norm
+from .renaming import Renaming
 from .token_mixers import MixerFactory, RVMLayer, SPMLayer
 
 
@@ -181,7 +182,7 @@ class LightMUNet(nn.Module):
 
 
 # authors' names -> ours, applied in order
-PUBLISHED_NAMES: tuple[tuple[str, str], ...] = (
+PUBLISHED_NAMES: Renaming = (
     (r"^convInit\.0\.conv\.", "stem.depthwise."),
     (r"^convInit\.1\.conv\.", "stem.pointwise."),
     (r"^down_layers\.(\d+)\.0\.0\.", r"encoder.\1.0.mixer."),

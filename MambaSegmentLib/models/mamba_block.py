@@ -46,7 +46,7 @@ class Mamba(nn.Module):
         self.d_state, self.d_conv = d_state, d_conv
         self.rank = math.ceil(d_model / 16)
         self.in_proj = nn.Linear(d_model, 2 * self.inner, bias=False)
-        self.conv1d = nn.Conv1d(self.inner, self.inner, d_conv, groups=self.inner)
+        self.conv1d = nn.Conv1d(self.inner, self.inner, d_conv, groups=self.inner)  # holds the weights alone
         self.x_proj = nn.Linear(self.inner, self.rank + 2 * d_state, bias=False)
         self.dt_proj = nn.Linear(self.rank, self.inner)
         self.A_log = nn.Parameter(torch.arange(1, d_state + 1, dtype=torch.float32).log().repeat(self.inner, 1))
@@ -79,8 +79,10 @@ class Mamba(nn.Module):
         Pieces of any length, each given the state of the one before, give exactly what the whole sequence gives.
         """
         x, z = self.in_proj(tokens).transpose(1, 2).chunk(2, dim=1)  # (B, I, L) each, channels last in memory
+        bias = self.conv1d.bias
+        assert bias is not None
         tail = tail_after(x, state.tail)
-        x = causal_conv_silu(x, self.conv1d.weight[:, 0], self.conv1d.bias, state.tail.to(x.dtype))
+        x = causal_conv_silu(x, self.conv1d.weight[:, 0], bias, state.tail.to(x.dtype))
         steps, B, C = self.x_proj(x.transpose(1, 2)).split([self.rank, self.d_state, self.d_state], dim=-1)
         y, scan = selective_scan(
             x,

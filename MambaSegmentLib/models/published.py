@@ -1,13 +1,13 @@
 """Weights as the authors of the networks published them: other names for the same tensors."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from ..errors import BundleError
-from .registry import ARCHITECTURES, Renaming
+from .registry import ARCHITECTURES
+from .renaming import renamed
 
 _WRAPPERS = ("module.", "_orig_mod.")  # of data-parallel and compiled training
 _SHOWN = 8
@@ -36,7 +36,7 @@ def load_published_weights(net: nn.Module, state_dict: Mapping[str, Tensor]) -> 
     reason = architecture.refuse_other_versions(theirs)
     if reason is not None:
         raise BundleError(reason)
-    ours = {_renamed(name, architecture.published_names): name for name in theirs}
+    ours = {renamed(name, architecture.published_names): name for name in theirs}
     wanted = net.state_dict()
     missing = tuple(name for name in wanted if name not in ours)
     unexpected = tuple(name for our_name, name in ours.items() if our_name not in wanted)
@@ -59,12 +59,6 @@ def load_published_weights(net: nn.Module, state_dict: Mapping[str, Tensor]) -> 
 def _without_wrappers(name: str) -> str:
     for prefix in _WRAPPERS:
         name = name.removeprefix(prefix)
-    return name
-
-
-def _renamed(name: str, renaming: Renaming) -> str:
-    for pattern, replacement in renaming:
-        name = re.sub(pattern, replacement, name)
     return name
 
 

@@ -8,8 +8,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from . import lightm_unet
-
-Renaming = tuple[tuple[str, Any], ...]  # (pattern, replacement or function of the match), applied in order
+from .renaming import Renaming
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,71 @@
+"""RVM and SPM layers: golden vectors, parameter counts, streaming."""
+
+import pytest
+import torch
+
+from MambaSegmentLib.errors import ConfigError
+from MambaSegmentLib.models import token_mixers
+from MambaSegmentLib.models.blocks import HalvingPool
+from MambaSegmentLib.models.token_mixers import RVMLayer, SPMLayer
+
+SPM_CASES = {
+    "shared_normed_2d": {"out_channels": 64},
+    "shared_normed_3d": {"out_channels": 32},
+    "separate_normed_3d": {"out_channels": 32, "shared": False},
+    "shared_raw_3d": {"out_channels": 32, "residual": "raw"},
+}
+
+
+@pytest.mark.parametrize("case", SPM_CASES)
+def test_spm_golden_vectors(case, golden):
+    arrays = golden("spm")
+    layer = SPMLayer(32, **SPM_CASES[case])
+    prefix = f"{case}::w::"
+    layer.load_state_dict({key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)})
+    x = arrays[f"{case}::input"]
+    torch.testing.assert_close(layer(x), arrays[f"{case}::y"], rtol=1e-5, atol=2e-6)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(x), arrays[f"{case}::y"], rtol=1e-5, atol=2e-6)
+    pooled = HalvingPool(x.dim() - 2, "max+avg")(x)
+    torch.testing.assert_close(pooled, arrays[f"{case}::combined_pool_of_input"])
+
+
+@pytest.mark.parametrize(
+    ("channels", "rvm", "separate", "shared"),
+    [(32, 11_041, 6_305, 2_417), (64, 36_929, 17_729, 7_649), (256, 504_065, 196_865, 98_945)],
+)
+def test_number_of_parameters(channels, rvm, separate, shared):
+    layers = [RVMLayer(channels, channels), SPMLayer(channels, channels, shared=False), SPMLayer(channels, channels)]
+    assert [sum(p.numel() for p in layer.parameters()) for layer in layers] == [rvm, separate, shared]
+
+
+@pytest.mark.parametrize("make", [RVMLayer, SPMLayer, lambda i, o: SPMLayer(i, o, shared=False)])
+@pytest.mark.parametrize("shape", [(2, 16, 9, 4, 6), (1, 16, 11, 5)])
+@pytest.mark.parametrize("planes", [1, 2, 4])
+def test_streaming_by_slabs_gives_what_the_whole_gives(make, shape, planes, monkeypatch):
+    torch.manual_seed(0)
+    layer, x = make(16, 24), torch.randn(shape)
+    whole = layer(x)
+    elements_of_a_plane = shape[0] * 16 * layer.widening * x[0, 0, 0].numel()
+    monkeypatch.setattr(token_mixers, "PIECE_ELEMENTS", planes * elements_of_a_plane)
+    with torch.no_grad():
+        slabs = list(layer.stream(x))
+        torch.testing.assert_close(layer(x), whole, rtol=1e-5, atol=1e-5)
+    assert [slab.shape[2] for slab in slabs][:-1] == [planes] * (len(slabs) - 1)
+    assert len(slabs) == -(-shape[2] // planes)
+
+
+def test_output_is_channels_last_in_memory():
+    layer, x = RVMLayer(8, 16), torch.randn(1, 8, 4, 4, 4)
+    assert layer(x).stride(1) == 1
+    with torch.no_grad():
+        assert layer(x).stride(1) == 1
+
+
+def test_spm_refuses_what_it_cannot_split():
+    with pytest.raises(ConfigError, match="4 equal parts; 30"):
+        SPMLayer(30, 30)
+    with pytest.raises(ConfigError, match="'normalized'"):
+        SPMLayer(32, 32, residual="normalized")
+    with pytest.raises(ConfigError, match="'median'"):
+        HalvingPool(3, "median")
