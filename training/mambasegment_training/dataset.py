@@ -73,6 +73,8 @@ def _find_nnunet(folder: Path, patient_pattern: str | None) -> RawDataset:
     images = _group_channels(_volumes_in(folder / "imagesTr"))
     cases = _match(images, _volumes_in(folder / "labelsTr"), patient_pattern)
     named = content.get("channel_names") or content.get("modality") or {}
+    if not isinstance(named, Mapping) or not all(str(key).isdigit() for key in named):
+        raise ConfigError(f"{path}: channel_names is {named!r}; expected an object such as {{'0': 'T1'}}")
     channels = tuple(str(named[key]) for key in sorted(named, key=int)) or _default_channels(len(cases[0].images))
     if len(channels) != len(cases[0].images):
         raise ConfigError(f"{path} names {len(channels)} channels, but cases have {len(cases[0].images)} image files")
@@ -81,8 +83,10 @@ def _find_nnunet(folder: Path, patient_pattern: str | None) -> RawDataset:
     return RawDataset(name, channels, label_names, ignore_label, cases)
 
 
-def _nnunet_labels(content: Mapping[str, Any], path: Path) -> tuple[dict[int, str], int | None]:
+def _nnunet_labels(content: Any, path: Path) -> tuple[dict[int, str], int | None]:
     """Read both generations of nnU-Net: {"liver": 1} and the decathlon's {"1": "liver"}."""
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{path}: labels is {content!r}; expected an object such as {{'background': 0, 'liver': 1}}")
     names: dict[int, str] = {}
     for key, value in content.items():
         if isinstance(value, list):

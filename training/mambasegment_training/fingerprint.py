@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -75,13 +76,13 @@ def look_at_case(case: RawCase, dataset: RawDataset) -> CaseFacts:
     images, labels = read_case(case)
     for path, volume in zip((*case.images[1:], case.labels), (*images[1:], labels), strict=True):
         if not images[0].same_grid(volume, GRID_TOLERANCE_MM):
-            raise GeometryError(_grids_differ(case.images[0].name, images[0], path.name, volume))
+            raise GeometryError(_grids_differ(case.images[0], images[0], path, volume))
     for path, volume in zip(case.images, images, strict=True):
         if not np.isfinite(volume.array).all():
-            raise ImageError(f"{path.name} holds voxels that are NaN or infinite; replace them")
+            raise ImageError(f"{_short(path)} holds voxels that are NaN or infinite; replace them")
         if volume.array.min() == volume.array.max():
-            raise ImageError(f"{path.name} has the same value everywhere; there is nothing to learn from it")
-    label_voxels = _count_labels(labels.array, case.labels.name, dataset)
+            raise ImageError(f"{_short(path)} has the same value everywhere; there is nothing to learn from it")
+    label_voxels = _count_labels(labels.array, _short(case.labels), dataset)
     known = [value for value in label_voxels if value not in (0, dataset.ignore_label)]
     foreground = np.isin(labels.array, known) if known else np.ones(labels.array.shape, bool)
     step = max(1, int(foreground.sum()) // INTENSITY_SAMPLES)
@@ -155,14 +156,19 @@ def plan_patch(shapes: Sequence[Sequence[int]], multiple: int) -> tuple[int, int
     return tuple(int(size) for size in patch)  # type: ignore[return-value]
 
 
-def _grids_differ(first: str, one: Volume, second: str, other: Volume) -> str:
+def _short(path: Path) -> str:
+    """With its folder, since images and labels have the same names."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def _grids_differ(first: Path, one: Volume, second: Path, other: Volume) -> str:
     def text(volume: Volume) -> str:
         spacing = " x ".join(f"{value:g}" for value in volume.spacing_mm)
         origin = ", ".join(f"{value:g}" for value in volume.origin_mm)
         return f"{volume.array.shape} voxels of {spacing} mm from ({origin})"
 
     return (
-        f"{first} and {second} lie on different grids: {text(one)} against {text(other)}; "
+        f"{_short(first)} and {_short(second)} lie on different grids: {text(one)} against {text(other)}; "
         "resample one to the other, or correct the header"
     )
 

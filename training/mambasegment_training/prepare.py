@@ -83,8 +83,7 @@ def prepare(
     labels = _name_labels(dataset, facts)
     split = _split(dataset, validation_fraction, validation_cases, seed)
     spec = decide_preprocessing(dataset, list(facts.values()), orientation)
-    (work / "cases").mkdir(parents=True, exist_ok=True)
-    (work / "dataset.json").unlink(missing_ok=True)  # an interrupted run must not look finished
+    _make_empty(work)
     shapes = []
     for done, case in enumerate(dataset.cases):
         shapes.append(_prepare_case(case, spec, work / "cases", seed, dataset.ignore_label))
@@ -121,6 +120,13 @@ def open_work(work: Path) -> PreparedDataset:
     content = read_json(path, "run `mambatrain prepare` first")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ConfigError(f"{path} is not of format {FORMAT}; run `mambatrain prepare` again")
+    try:
+        return _from_json(work, content)
+    except (KeyError, TypeError, AttributeError, IndexError, ConfigError) as problem:
+        raise ConfigError(f"{path} is damaged ({problem!r}); run `mambatrain prepare` again") from problem
+
+
+def _from_json(work: Path, content: Mapping[str, Any]) -> PreparedDataset:
     return PreparedDataset(
         folder=work,
         name=content["name"],
@@ -133,6 +139,15 @@ def open_work(work: Path) -> PreparedDataset:
         split_seed=content["split"]["seed"],
         sources={case["identifier"]: tuple(Path(file) for file in case["files"]) for case in content["cases"]},
     )
+
+
+def _make_empty(work: Path) -> None:
+    """An interrupted run must not look finished."""
+    try:
+        (work / "cases").mkdir(parents=True, exist_ok=True)
+        (work / "dataset.json").unlink(missing_ok=True)
+    except OSError as problem:
+        raise ConfigError(f"cannot make the work folder {work}: {problem.strerror or problem}") from problem
 
 
 def _name_labels(dataset: RawDataset, facts: Mapping[str, CaseFacts]) -> dict[int, str]:
