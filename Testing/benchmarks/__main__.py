@@ -1,0 +1,96 @@
+"""Measure speed and memory on this machine: `make bench` writes docs/benchmarks/<name>.json and a table beside it."""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numba
+import torch
+
+import MambaSegmentLib
+from MambaSegmentLib.files import atomic_path
+
+from . import cases, scan, training_step
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--name", default="cpu", help="of the files that are written; default: cpu")
+    name = parser.parse_args().name
+    result = {"machine": machine(), "scan": scan.run(), "training_step": training_step.run(), "cases": cases.run()}
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with atomic_path(FOLDER / f"{name}.json") as path:
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    with atomic_path(FOLDER / f"{name}.md") as path:
+        path.write_text(table(result), encoding="utf-8")
+    print(table(result))
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "load_average_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numba": numba.__version__,
+        "mambasegment": MambaSegmentLib.__version__,
+    }
+
+
+def _processor() -> str:
+    """The name and the vector units that matter, as Linux tells them."""
+    information = Path("/proc/cpuinfo")
+    if not information.exists():
+        return platform.processor()
+    lines = dict(line.split(":", 1) for line in information.read_text().splitlines() if ":" in line)
+    fields = {key.strip(): value.strip() for key, value in lines.items()}
+    flags = fields.get("flags", "").split()
+    units = [unit for unit in ("avx2", "avx512f") if unit in flags]
+    return f"{fields.get('model name', 'unknown')} ({', '.join(units)})"
+
+
+def table(result: dict[str, Any]) -> str:
+    """The same numbers for people."""
+    on, step, whole = result["machine"], result["training_step"], result["cases"]
+    lines = [
+        f"Measured {on['date']} on {on['processor']}, {on['threads']} threads, "
+        f"torch {on['torch']}, numba {on['numba']}.",
+        "",
+        "| scan: channels x length, layout | compiled | chunked | Python loop | loop / compiled | forward + backward |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in result["scan"]:
+        loop = f"{row['loop_ms']:.0f} ms | {row['times_faster_than_loop']:.0f}" if "loop_ms" in row else "not run | "
+        lines.append(
+            f"| {row['channels']} x {row['length']}, {row['layout']} | {row['numba_ms']:.1f} ms | "
+            f"{row['chunked_ms']:.0f} ms | {loop} | {row['numba_forward_backward_ms']:.0f} ms |"
+        )
+    lines += [
+        "",
+        "| what | time | peak memory |",
+        "|---|---|---|",
+        f"| training step, compact LightM-UNet, patch {step['patch']} | {step['numba_s']:.2f} s "
+        f"({step['chunked_s']:.1f} s with the chunked scan) | |",
+        _case_row("`segment`, hippocampus crop, cold start", whole["hippocampus_cold"]),
+        _case_row("`segment`, 256 x 256 x 128 at 1 mm", whole["large_256x256x128"]),
+        f"| `mambasegment --help` | {whole['help_s']:.2f} s | |",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _case_row(name: str, case: dict[str, Any]) -> str:
+    return f"| {name} | {case['wall_s']:.1f} s | {case['peak_memory_bytes'] / 1e9:.2f} GB |"
+
+
+if __name__ == "__main__":
+    main()
