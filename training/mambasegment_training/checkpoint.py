@@ -18,6 +18,7 @@ from .average import WeightAverage
 
 _KEY = "mambatrain"
 _WEIGHTS, _AVERAGE, _OPTIMIZER = "weights/", "average/", "optimizer/"
+_OPTIMIZER_TENSORS = {"AdamW": {"step", "exp_avg", "exp_avg_sq"}, "SGD": {"momentum_buffer"}}
 
 
 @dataclass
@@ -101,6 +102,10 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, stored: Mapping[str, Tenso
     for key, tensor in stored.items():
         index, _, name = key.partition("/")
         entries.setdefault(int(index), {})[name] = tensor
+    known = _OPTIMIZER_TENSORS[type(optimizer).__name__]
+    foreign = {name for entry in entries.values() for name in entry} - known
+    if foreign:  # PyTorch would load it, and begin anew without a word
+        raise ConfigError(f"the checkpoint belongs to another optimiser: it has {', '.join(sorted(foreign))}")
     try:
         optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
     except (ValueError, KeyError) as error:

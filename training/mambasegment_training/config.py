@@ -1,6 +1,7 @@
 """Every choice of a training run and every default, once; a TOML file or `--set` holds only the differences."""
 
 import dataclasses
+import json
 import tomllib
 import types
 import typing
@@ -176,7 +177,7 @@ class TrainingConfig:
 
     def to_json(self) -> dict[str, Any]:
         """All choices as plain JSON values; `config_from_json` reads them back."""
-        return dataclasses.asdict(self)
+        return json.loads(json.dumps(dataclasses.asdict(self)))  # tuples become lists
 
 
 def load_config(path: Path | None, assignments: Sequence[str] = ()) -> TrainingConfig:

@@ -166,13 +166,14 @@ class _Trainer:
                     step_s = clock.lap_s()
                     state.elapsed_s += step_s
                     finished = self._finished(step_s)
-                    if finished or state.step % config.steps_per_epoch == 0:
+                    ends_epoch = finished or state.step % config.steps_per_epoch == 0
+                    if ends_epoch:
                         journal.record(self._end_epoch(rate, finished, clock))
-                    elif cancel is not None and cancel.cancelled:
-                        save_state(self.run / LAST, state)
                     if finished:
                         break
-                    if cancel is not None and cancel.cancelled:
+                    if cancel is not None and cancel.cancelled:  # looked at once: it may be set at any moment
+                        if not ends_epoch:
+                            save_state(self.run / LAST, state)
                         raise Cancelled(f"stopped after step {state.step}; --resume goes on from there")
         except torch.OutOfMemoryError as error:
             advice = "choose a smaller data.batch_size or data.patch_size"

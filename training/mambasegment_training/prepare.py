@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from MambaSegmentLib.errors import ConfigError
+from MambaSegmentLib.orientation import check_orientation
 from MambaSegmentLib.preprocess import PreprocessingSpec, preprocess, preprocess_labels
 from MambaSegmentLib.progress import Progress, ProgressCallback
 
@@ -76,6 +77,8 @@ def prepare(
     Raises:
         ConfigError, ImageError, GeometryError: the data set cannot be used; the message names every fault found.
     """
+    if orientation is not None:
+        check_orientation(orientation)
     dataset = find_dataset(source, patient_pattern)
     if label_names is not None:
         dataset = RawDataset(dataset.name, dataset.channels, label_names, dataset.ignore_label, dataset.cases)

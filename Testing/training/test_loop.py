@@ -1,0 +1,186 @@
+"""The loop: what a run leaves behind, and that an interrupted one ends with the very same weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mambasegment_training.checkpoint import load_weights
+from mambasegment_training.config import OptimizerConfig, config_from_json
+from mambasegment_training.journal import read_records
+from mambasegment_training.loop import FitResult, build_network, build_optimizer, fit, resume
+from mambasegment_training.run_folder import BEST, LAST, read_run
+from torch import nn
+
+from MambaSegmentLib.errors import Cancelled, ConfigError, MambaSegmentError, ResourceError
+from MambaSegmentLib.progress import CancelToken
+
+from .conftest import TINY
+
+
+class CancelAfter(CancelToken):
+    """Set after the loop has looked at it `looks` times, that is, after as many steps."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    @property
+    def cancelled(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
+def same_files(one: Path, other: Path) -> bool:
+    """Tensors equal to the bit; the numbers too, but for the time."""
+    (weights, facts), (other_weights, other_facts) = load_weights(one), load_weights(other)
+    facts.pop("elapsed_s", None), other_facts.pop("elapsed_s", None)
+    return facts == other_facts and all(torch.equal(weights[name], other_weights[name]) for name in weights)
+
+
+def same_runs(one: Path, other: Path) -> bool:
+    return same_files(one / LAST, other / LAST) and same_files(one / BEST, other / BEST)
+
+
+@pytest.fixture(scope="module")
+def whole_run(prepared, tmp_path_factory) -> Path:
+    """A run of 3 epochs of 3 steps that nothing disturbed; read-only for tests."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    fit(prepared.folder, run, config_from_json(TINY), device="cpu")
+    return run
+
+
+def test_what_a_run_leaves_behind(whole_run, prepared, tiny_config):
+    record = read_run(whole_run)
+    assert (record.work, record.config) == (prepared.folder.resolve(), tiny_config())
+    assert len(record.date) == 10
+    assert record.software["torch"] == torch.__version__
+    records = read_records(whole_run / "metrics.jsonl")
+    assert [(entry["epoch"], entry["step"], "dice" in entry) for entry in records] == [
+        (1, 3, False),
+        (2, 6, True),  # every second epoch
+        (3, 9, True),  # and the last one
+    ]
+    assert set(records[1]["dice"]) == {"label 1", "label 2", "mean"}
+    assert list((whole_run / "tensorboard").glob("events*"))
+    _, facts = load_weights(whole_run / BEST)
+    assert facts["epoch"] in (2, 3)
+    assert facts["mean_dice"] == max(entry["dice"]["mean"] for entry in records[1:])
+    assert set(facts["scores"]) == set(prepared.split.validation)
+
+
+@pytest.mark.parametrize("looks", [0, 1, 2, 4])  # within an epoch and at its end
+def test_cancelled_and_resumed_gives_the_same_weights(whole_run, prepared, tiny_config, tmp_path, looks):
+    with pytest.raises(Cancelled, match="--resume goes on from there"):
+        fit(prepared.folder, tmp_path / "run", tiny_config(), device="cpu", cancel=CancelAfter(looks))
+    assert load_weights(tmp_path / "run" / LAST)[1]["step"] < 9
+    result = resume(tmp_path / "run", device="cpu")
+    assert (result.epochs, result.best_dice) == (3, load_weights(whole_run / BEST)[1]["mean_dice"])
+    assert same_runs(tmp_path / "run", whole_run)
+    losses = [[entry["loss"] for entry in read_records(run / "metrics.jsonl")] for run in (tmp_path / "run", whole_run)]
+    assert losses[0] == losses[1]
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over(whole_run, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_bytes((whole_run / "config.json").read_bytes())
+    resume(tmp_path / "run", device="cpu")
+    assert same_runs(tmp_path / "run", whole_run)
+
+
+def test_a_finished_run_has_nothing_left_to_do(whole_run):
+    before = (whole_run / LAST).read_bytes()
+    result = resume(whole_run, device="cpu")
+    assert isinstance(result, FitResult)
+    assert result.epochs == 3
+    assert (whole_run / LAST).read_bytes() == before
+
+
+def test_a_new_end(prepared, tiny_config, tmp_path):
+    fit(prepared.folder, tmp_path / "run", tiny_config(epochs=1), device="cpu")
+    assert resume(tmp_path / "run", epochs=2, device="cpu").epochs == 2
+    record = read_run(tmp_path / "run")
+    assert record.config.epochs == 2
+    assert record.date is not None  # kept when the file was written anew
+
+
+def test_a_time_budget_ends_with_a_validation(prepared, tiny_config, tmp_path):
+    config = tiny_config(steps_per_epoch=2, validation={"every_epochs": 1000})
+    result = fit(prepared.folder, tmp_path / "run", config, device="cpu", time_budget_s=1.0)
+    records = read_records(tmp_path / "run" / "metrics.jsonl")
+    assert "dice" in records[-1]
+    assert result.best_dice == records[-1]["dice"]["mean"]
+
+
+def test_an_old_run_without_a_date_is_read(whole_run, tmp_path):
+    content = json.loads((whole_run / "config.json").read_text(encoding="utf-8"))
+    del content["date"], content["software"]
+    (tmp_path / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    assert (read_run(tmp_path).date, dict(read_run(tmp_path).software)) == (None, {})
+
+
+def test_a_folder_with_a_run_is_not_overwritten(whole_run, prepared, tiny_config):
+    with pytest.raises(ConfigError, match="already holds a run; go on with --resume"):
+        fit(prepared.folder, whole_run, tiny_config(), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"network": {"name": "unknown_net"}}, ConfigError, "unknown architecture"),
+        ({"network": {"name": "lightm_unet", "options": {"width": 3}}}, ConfigError, "width"),
+        ({"network": {"options": {"num_classes": 7}}}, ConfigError, "num_classes is 7, but the data has 3"),
+        ({"loss": {"name": "mse"}}, ConfigError, "mse"),
+        ({"card": {"nmae": "x"}}, ConfigError, "unknown setting card.nmae"),
+        ({"card": {"labels": [{"value": 3}]}}, ConfigError, "names the value 3; the data has 1, 2"),
+    ],
+)
+def test_settings_that_do_not_fit_leave_no_folder(prepared, tiny_config, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        fit(prepared.folder, tmp_path / "run", tiny_config(**changes), device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_devices(prepared, tiny_config, tmp_path):
+    with pytest.raises(ConfigError, match="'tpu' is not known"):
+        fit(prepared.folder, tmp_path / "run", tiny_config(), device="tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ResourceError, match="'cuda' is not there"):
+            fit(prepared.folder, tmp_path / "run", tiny_config(), device="cuda")
+
+
+def test_a_loss_that_is_no_number_ends_the_run(prepared, tiny_config, tmp_path):
+    config = tiny_config(optimizer={"learning_rate": 1e30, "gradient_clip": None}, epochs=9)
+    with pytest.raises(MambaSegmentError, match=r"the loss became nan at step \d+; lower optimizer\.learning_rate"):
+        fit(prepared.folder, tmp_path / "run", config, device="cpu")
+
+
+def test_the_same_seed_builds_the_same_network(prepared, tiny_config):
+    def weights(**changes):
+        return build_network(prepared, tiny_config(**changes)).state_dict()
+
+    torch.manual_seed(1)
+    first = weights()
+    torch.manual_seed(2)
+    assert all(torch.equal(first[name], tensor) for name, tensor in weights().items())
+    assert not all(torch.equal(first[name], tensor) for name, tensor in weights(seed=1).items())
+
+
+def test_only_matrices_and_kernels_decay():
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+            self.A_log = nn.Parameter(torch.zeros(4, 2))
+
+    network = Net()
+    decayed, kept = build_optimizer(OptimizerConfig(weight_decay=0.3), network).param_groups
+    assert decayed["weight_decay"] == 0.3
+    assert [id(p) for p in decayed["params"]] == [id(network.layer.weight)]
+    assert kept["weight_decay"] == 0.0
+    assert {id(p) for p in kept["params"]} == {id(network.layer.bias), id(network.A_log)}
+
+
+def test_sgd_has_nesterov_momentum():
+    group = build_optimizer(OptimizerConfig(name="sgd", momentum=0.8), nn.Linear(2, 2)).param_groups[0]
+    assert (group["momentum"], group["nesterov"]) == (0.8, True)
