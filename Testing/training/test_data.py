@@ -31,12 +31,27 @@ def test_a_smaller_case_lies_where_prediction_puts_it():
     assert (image.dtype, labels.dtype) == (np.float32, np.int16)
 
 
+def test_a_smaller_case_lies_in_every_place_if_wanted():
+    case = a_case(3, 8, 8)
+    places = set()
+    for seed in range(60):
+        image, _ = cut_patch(case, (5, 8, 8), rng(seed), 0.5, small_cases="anywhere")
+        first = int(np.flatnonzero(image[0].any(axis=(1, 2)))[0])
+        np.testing.assert_array_equal(image[:, first : first + 3], case.image)
+        places.add(first)
+    assert places == {0, 1, 2}
+
+
 @given(
-    st.tuples(*[st.integers(1, 12)] * 3), st.tuples(*[st.integers(1, 12)] * 3), st.integers(0, 10**6), st.floats(0, 1)
+    st.tuples(*[st.integers(1, 12)] * 3),
+    st.tuples(*[st.integers(1, 12)] * 3),
+    st.integers(0, 10**6),
+    st.floats(0, 1),
+    st.sampled_from(["centred", "anywhere"]),
 )
-def test_a_patch_holds_voxels_of_the_case_and_zeros(shape, size, seed, fraction):
+def test_a_patch_holds_voxels_of_the_case_and_zeros(shape, size, seed, fraction, small_cases):
     case = a_case(*shape)
-    image, labels = cut_patch(case, size, rng(seed), fraction)
+    image, labels = cut_patch(case, size, rng(seed), fraction, small_cases=small_cases)
     assert image.shape == (1, *size)
     inside = image[0] > 0
     assert inside.sum() == np.prod([min(s, p) for s, p in zip(shape, size, strict=True)])

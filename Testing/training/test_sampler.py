@@ -64,10 +64,9 @@ def test_without_augmentation_only_the_place_of_the_patch_is_drawn(a_sampler, pr
 
 @pytest.mark.parametrize("in_background", [True, False])
 def test_a_feed_goes_on_from_any_step(a_sampler, in_background):
-    sampler = a_sampler()
-    with closing(batches(sampler, 3, in_background=in_background)) as feed:
-        for step in (3, 4, 5):
-            assert equal(next(feed), a_sampler().batch(step))
+    expected = [a_sampler().batch(step) for step in (3, 4, 5)]  # before: two threads must not augment at once
+    with closing(batches(a_sampler(), 3, in_background=in_background)) as feed:
+        assert all(equal(next(feed), batch) for batch in expected)
 
 
 def test_an_error_in_the_background_reaches_the_loop(a_sampler, monkeypatch):

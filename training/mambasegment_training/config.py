@@ -31,6 +31,9 @@ class DataConfig:
     patch_size: tuple[int, ...] | None = None  # voxels (K, J, I); None: as `prepare` planned
     batch_size: int = 2
     foreground_fraction: float = 0.5  # of the patches hold a voxel of a label drawn evenly from those present
+    # where a case lies along an axis on which it is smaller than the patch; prediction centres it, but a network that
+    # only ever sees it there learns places by heart
+    small_cases: Literal["centred", "anywhere"] = "centred"
     memory_limit_gib: float = 8.0  # prepared data up to this size is kept in memory, larger data is mapped
 
     def __post_init__(self) -> None:

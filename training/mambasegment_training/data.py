@@ -72,16 +72,18 @@ def cut_patch(
     rng: np.random.Generator,
     foreground_fraction: float,
     source_size: tuple[int, ...] | None = None,
+    small_cases: str = "centred",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut a random patch.
 
     With probability `foreground_fraction` it is centred on a voxel of a label drawn evenly from the case's labels;
-    otherwise it lies anywhere. Along an axis where the case is smaller, the whole case lies in the middle.
+    otherwise it lies anywhere. Along an axis where the case is smaller, the patch holds the whole case.
 
     Args:
         size: voxels (K, J, I) of the patch.
         source_size: of what is cut, with the patch in its middle (voxel n // 2 on voxel n // 2) and no further than
             the case reaches, since beyond are zeros anyway; None: the patch alone.
+        small_cases: "centred" as in prediction, or "anywhere", along an axis where the case is smaller than the patch.
     Returns:
         image float32 (C, K, J, I), with 0, the mean of a normalised channel, outside the case; labels int16 (K, J, I),
         with 0 outside. Copies.
@@ -93,7 +95,7 @@ def cut_patch(
         centre = candidates[rng.integers(len(candidates)), 1:]
     edges: list[int] = []
     start = [
-        _start(case.labels.shape[axis], size[axis], None if centre is None else int(centre[axis]), rng)
+        _start(case.labels.shape[axis], size[axis], None if centre is None else int(centre[axis]), rng, small_cases)
         for axis in range(3)
     ]
     for axis, largest in enumerate(source_size or size):
@@ -105,10 +107,10 @@ def cut_patch(
     return _cut(case.image, start, edges, np.float32), _cut(case.labels[None], start, edges, np.int16)[0]
 
 
-def _start(extent: int, size: int, centre: int | None, rng: np.random.Generator) -> int:
+def _start(extent: int, size: int, centre: int | None, rng: np.random.Generator, small_cases: str) -> int:
     """First voxel of the patch along an axis; negative where the case is smaller than the patch."""
     if extent <= size:
-        return -((size - extent) // 2)
+        return -((size - extent) // 2 if small_cases == "centred" else int(rng.integers(size - extent + 1)))
     if centre is None:
         return int(rng.integers(extent - size + 1))
     return min(max(centre - size // 2, 0), extent - size)

@@ -45,6 +45,7 @@ class Sampler:
             np.random.default_rng(cut_seed),
             config.data.foreground_fraction,
             self._augmentation.source_size,
+            config.data.small_cases,
         )
         return self._augmentation(image, labels, augment_seed)
 
