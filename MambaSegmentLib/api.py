@@ -57,12 +57,15 @@ class Model:
         return replace(result, timings={"load_model": self.load_s, "read": read_s, **result.timings})
 
 
-def load_model(name_or_path: str | Path, device: str = "auto", *, step: float | None = None) -> Model:
+def load_model(
+    name_or_path: str | Path, device: str = "auto", *, step: float | None = None, quality: str = "best"
+) -> Model:
     """Load a model from a file or by its name in the store.
 
     Args:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         step: distance of tiles as a fraction of the patch; None takes the model's.
+        quality: "best" averages over mirrored copies where the model allows it, "fast" takes one pass.
     Raises:
         BundleError: unknown, damaged or not usable. ConfigError, ResourceError: no such device.
     """
@@ -74,7 +77,7 @@ def load_model(name_or_path: str | Path, device: str = "auto", *, step: float | 
     from .inference.predictor import Predictor
 
     bundle = read_bundle(path)
-    predictor = Predictor(bundle, device, step=step)
+    predictor = Predictor(bundle, device, step=step, quality=quality)
     return Model(path, bundle.manifest, predictor, time.perf_counter() - started)
 
 
@@ -84,6 +87,7 @@ def segment(
     model: str | Path | Model,
     output: str | Path | None = None,
     device: str = "auto",
+    quality: str = "best",
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> "SegmentationResult":
@@ -93,7 +97,7 @@ def segment(
         images: as for `Model.segment`.
         model: a file, a name in the store, or a loaded Model.
         output: `.seg.nrrd`, `.nrrd`, `.nii.gz`, `.nii` or `.mha`; checked before work starts.
-        device: where to compute; a loaded Model stays on its own.
+        device, quality: as for `load_model`; a loaded Model keeps its own.
     Returns:
         A SegmentationResult.
     """
@@ -101,7 +105,7 @@ def segment(
         from .segmentation_io import check_output_path
 
         check_output_path(output)
-    loaded = model if isinstance(model, Model) else load_model(model, device)
+    loaded = model if isinstance(model, Model) else load_model(model, device, quality=quality)
     result = loaded.segment(images, progress=progress, cancel=cancel)
     if output is None:
         return result

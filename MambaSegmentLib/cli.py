@@ -17,6 +17,7 @@ from . import __version__
 from .console import ProgressPrinter, stoppable, tolerate_any_text, write_crash_log
 from .errors import BundleError, ConfigError, ImageError, MambaSegmentError, ResourceError
 from .progress import Progress
+from .quality import QUALITIES
 
 if TYPE_CHECKING:
     from .inference.predictor import SegmentationResult
@@ -93,6 +94,12 @@ def _add_segment(commands: Any) -> None:
     parser.add_argument(
         "--overlap", type=float, metavar="F", help="of neighbouring tiles, 0 to 0.9 (default: the model's)"
     )
+    parser.add_argument(
+        "--quality",
+        choices=QUALITIES,
+        default=QUALITIES[0],
+        help="best averages over mirrored copies where the model allows it (default), fast takes one pass",
+    )
     parser.add_argument("--statistics", action="store_true", help="print voxels and volume of each segment")
     _add_quiet(parser)
     _add_json(parser)
@@ -156,7 +163,7 @@ def _segment(arguments: argparse.Namespace) -> None:
     with _shown_progress(arguments) as progress:
         if progress is not None:
             progress(Progress("load_model", 0, 1))  # importing torch takes seconds on a cold disk
-        model = load_model(arguments.model, arguments.device, step=step)
+        model = load_model(arguments.model, arguments.device, step=step, quality=arguments.quality)
         result = segment_case(images, model=model, output=arguments.output, progress=progress)
     report = _segment_report(arguments.output, model.manifest, result, arguments.statistics)
     print(json.dumps(report) if arguments.json else _segment_text(report))

@@ -13,6 +13,7 @@ from MambaSegmentLib.devices import choose_device
 from MambaSegmentLib.errors import BundleError, ConfigError, ResourceError
 from MambaSegmentLib.preprocess import preprocess, restore_labels
 from MambaSegmentLib.progress import CancelToken, Progress, ProgressCallback
+from MambaSegmentLib.quality import mirror_axes_for
 from MambaSegmentLib.segments import SegmentInfo
 from MambaSegmentLib.volume import Volume
 
@@ -41,13 +42,14 @@ class Predictor:
     Args:
         device: as for `choose_device`.
         step: distance of tiles as a fraction of the patch; None takes the bundle's.
-        mirror: average over mirrored copies along the bundle's mirror_axes (2 to 8 times the work).
+        quality: "best" or "fast", see `quality.py`.
     Raises:
-        BundleError: the bundle cannot be used. ConfigError: a step out of range. ResourceError: no such device.
+        BundleError: the bundle cannot be used. ConfigError: a step out of range, an unknown quality.
+        ResourceError: no such device.
     """
 
     def __init__(
-        self, bundle: Bundle, device: str = "auto", *, step: float | None = None, mirror: bool = False
+        self, bundle: Bundle, device: str = "auto", *, step: float | None = None, quality: str = "best"
     ) -> None:
         self.manifest = bundle.manifest
         if self.manifest.regions is not None:
@@ -64,7 +66,7 @@ class Predictor:
             self.manifest.patch_size,
             device=self.device,
             step=self.manifest.step if step is None else step,
-            mirror_axes=self.manifest.mirror_axes if mirror else (),
+            mirror_axes=mirror_axes_for(quality, self.manifest.mirror_axes),
             name=self.manifest.name,
         )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from MambaSegmentLib.bundle import Manifest, read_bundle, write_bundle
 from MambaSegmentLib.devices import choose_device
 from MambaSegmentLib.errors import BundleError, ConfigError
+from MambaSegmentLib.quality import QUALITIES, mirror_axes_for
 
 from .card import Card, card_from_table, channels_of, read_card, segments_of
 from .checkpoint import load_weights
@@ -58,8 +59,12 @@ def export(
     weights, facts = load_weights(run / BEST)
     manifest = _describe(card, record, dataset, output.stem)
     dice = _measure(manifest, weights, record, dataset, half=half, device=device)
-    training = _training_facts(card, record, dataset, facts, dice, date)
-    return write_bundle(output, replace(manifest, training=training), [weights], half=half)
+    described = replace(
+        manifest,
+        quality_modes=_quality_modes(dice),
+        training=_training_facts(card, record, dataset, facts, dice[QUALITIES[0]], date),
+    )
+    return write_bundle(output, described, [weights], half=half)
 
 
 def _describe(card: Card, record: RunRecord, dataset: PreparedDataset, default_name: str) -> Manifest:
@@ -93,23 +98,35 @@ def _measure(
     *,
     half: bool,
     device: str,
-) -> dict[str, Any]:
-    """Dice of the model as it is read from a file, on the run's validation cases."""
+) -> dict[str, dict[str, Any]]:
+    """Dice of the model as it is read from a file, on the run's validation cases, at each quality."""
     with tempfile.TemporaryDirectory(prefix="mambatrain-") as folder:
         path = Path(folder) / "model.safetensors"
         write_bundle(path, manifest, [weights], half=half)
         (network,) = read_bundle(path).build_networks()
     chosen = choose_device(device)
+    network = network.to(chosen)
     limit_bytes = record.config.data.memory_limit_gib * 2**30
-    scores = validate(
-        network.to(chosen),
-        CaseStore(dataset.folder / "cases", dataset.split.validation, limit_bytes),
-        list(dataset.labels),
-        manifest.patch_size,
-        chosen,
-        ignore_label=dataset.ignore_label,
-        tile_step=manifest.step,
-    )
+    store = CaseStore(dataset.folder / "cases", dataset.split.validation, limit_bytes)
+    return {
+        quality: _summary(
+            manifest,
+            validate(
+                network,
+                store,
+                list(dataset.labels),
+                manifest.patch_size,
+                chosen,
+                ignore_label=dataset.ignore_label,
+                tile_step=manifest.step,
+                mirror_axes=mirror_axes_for(quality, manifest.mirror_axes),
+            ),
+        )
+        for quality in QUALITIES
+    }
+
+
+def _summary(manifest: Manifest, scores: Mapping[str, Mapping[int, float | None]]) -> dict[str, Any]:
     means, lowest = mean_per_label(scores), lowest_per_label(scores)
     names = {segment.value: segment.name for segment in manifest.segments}
     return {
@@ -117,6 +134,12 @@ def _measure(
         "labels": [{"name": names[label], "mean": means[label], "lowest": lowest[label]} for label in means],
         "cases": len(scores),
     }
+
+
+def _quality_modes(dice: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What each quality costs in mean Dice against the best."""
+    best = dice[QUALITIES[0]]["mean"]
+    return {quality: {"dice_difference": measured["mean"] - best} for quality, measured in dice.items()}
 
 
 def _training_facts(
