@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from MambaSegmentLib.errors import BundleError, ConfigError, ShapeError
-from MambaSegmentLib.models import ARCHITECTURES, build_model, load_published_weights, mamba_block
+from MambaSegmentLib.models import ARCHITECTURES, build_model, load_published_weights, mamba_block, streamed_mixer
 from Testing.formula_weights import formula_state_dict, formula_tensor
 
 GOLDEN = {
@@ -104,12 +104,10 @@ def test_gradients_reach_every_parameter(options):
 
 @pytest.mark.parametrize("pooling", ["max", "max+avg"])
 def test_streaming_gives_what_training_mode_gives(pooling, monkeypatch):
-    from MambaSegmentLib.models import token_mixers
-
     torch.manual_seed(0)
     net, x = a_small_net(pooling=pooling), torch.randn(1, 1, 24, 16, 16)
     expected = net(x)
-    monkeypatch.setattr(token_mixers, "PIECE_ELEMENTS", 1)  # a plane, or two where it is halved, at a time
+    monkeypatch.setattr(streamed_mixer, "PIECE_ELEMENTS", 1)  # a plane, or two where it is halved, at a time
     with torch.inference_mode():
         torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-4)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from MambaSegmentLib.errors import ConfigError
-from MambaSegmentLib.models import token_mixers
+from MambaSegmentLib.models import streamed_mixer
 from MambaSegmentLib.models.blocks import HalvingPool
 from MambaSegmentLib.models.token_mixers import RVMLayer, SPMLayer
 
@@ -47,7 +47,7 @@ def test_streaming_by_slabs_gives_what_the_whole_gives(make, shape, planes, monk
     layer, x = make(16, 24), torch.randn(shape)
     whole = layer(x)
     elements_of_a_plane = shape[0] * 16 * layer.widening * x[0, 0, 0].numel()
-    monkeypatch.setattr(token_mixers, "PIECE_ELEMENTS", planes * elements_of_a_plane)
+    monkeypatch.setattr(streamed_mixer, "PIECE_ELEMENTS", planes * elements_of_a_plane)
     with torch.no_grad():
         slabs = list(layer.stream(x))
         torch.testing.assert_close(layer(x), whole, rtol=1e-5, atol=1e-5)
