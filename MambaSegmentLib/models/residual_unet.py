@@ -143,6 +143,11 @@ class ResidualUNet(nn.Module):
         self.bottleneck = bottleneck
         self.decoder = nn.ModuleList(decoder)
 
+    @property
+    def size_multiple(self) -> int:
+        """A size whose every axis is a multiple of this fits; `config.size_multiples` says what each axis needs."""
+        return math.lcm(*self.config.size_multiples)
+
     def forward(self, x: Tensor) -> Logits:
         self.check_input(x)
         x = self.stem(x)

@@ -2,11 +2,11 @@
 
 Shapes: B batch, C channels, spatial sizes in array order (K, J, I), each a multiple of its axis' product of strides.
 Sources: Ma et al. 2024, arXiv:2401.04722, and the code released from 2024-03-27 on, whose weights load here. Where they
-differ the code is followed: Mamba without a residual or a convolution around it; one block instead of two in the deeper
-half of the encoder and of the decoder; nearest-neighbour enlarging with a 1-convolution instead of a transposed
-convolution; in 2D no skip at full resolution, and in Enc Mamba at every other stage alone. Where a stage of Enc has no
-more voxels than channels its tokens are the channels, so that its weights fit one input size alone. Written from the
-paper and a description of the code.
+differ, or the paper is silent, the code is followed: one residual block instead of two in the deeper half of the
+encoder and of the decoder; a normalisation before Mamba and neither residual nor projection around it; copied voxels
+and a 1-convolution instead of a transposed convolution; in 2D no skip at full resolution, and in Enc Mamba at every
+other stage alone. Where a stage of Enc has no more voxels than channels its tokens are the channels, so that its
+weights fit one input size alone. Written from the paper and a description of the code.
 """
 
 import math
