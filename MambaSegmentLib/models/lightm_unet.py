@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from ..errors import ConfigError, ShapeError
 from .blocks import CONVOLUTIONS, DepthwiseSeparableConv, HalvingPool, enlarge_twice, group_norm
 from .renaming import Renaming
-from .token_mixers import MixerFactory, RVMLayer, SPMLayer
+from .token_mixers import AttentionLayer, ConvLayer, MixerFactory, RVMLayer, SPMLayer
+
+_MIXERS = ("rvm", "spm", "conv", "attention")
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,13 @@ class LightMUNetConfig:
         init_filters: width at full resolution, a multiple of 8; doubled at each halving.
         blocks_down: residual blocks in each encoder stage; every stage but the first starts with a halving.
         blocks_up: decoder blocks at each level, from the coarsest; one level fewer than the encoder has.
-        mixer: "rvm", the paper's layer, or "spm", segmented parallel Mamba.
+        mixer: "rvm", the paper's layer; "spm", segmented parallel Mamba; for the paper's ablation "conv", a
+            3-convolution in Mamba's place, or "attention", self-attention in the blocks of the last stage and Mamba in
+            the others, where there are too many voxels for it.
         spm_shared_scan: one Mamba for the four segments of "spm", or one for each.
         pooling: "max", or "max+avg", the sum of both.
+        adjustment: a learned factor on the residual inside each mixing layer; without it the factor is one.
+        residual: that residual itself. The decoder's blocks keep theirs, as the ablation is of the mixing layer.
     """
 
     in_channels: int
@@ -47,6 +53,8 @@ class LightMUNetConfig:
     mixer: str = "rvm"
     spm_shared_scan: bool = True
     pooling: str = "max"
+    adjustment: bool = True
+    residual: bool = True
 
     def __post_init__(self) -> None:
         for name in ("blocks_down", "blocks_up"):  # a bundle's JSON has lists
@@ -68,11 +76,19 @@ class LightMUNetConfig:
                 f"blocks_up has {len(self.blocks_up)} levels; {len(self.blocks_down)} encoder stages "
                 f"need {len(self.blocks_down) - 1}"
             )
-        if self.mixer not in ("rvm", "spm"):
-            raise ConfigError(f"mixer is {self.mixer!r}; expected 'rvm' or 'spm'")
+        if self.mixer not in _MIXERS:
+            raise ConfigError(f"mixer is {self.mixer!r}; expected one of {', '.join(map(repr, _MIXERS))}")
 
-    def make_mixer(self) -> MixerFactory:
-        return RVMLayer if self.mixer == "rvm" else functools.partial(SPMLayer, shared=self.spm_shared_scan)
+    def make_mixer(self, *, bottleneck: bool = False) -> MixerFactory:
+        """What builds the mixing layers: of the blocks of the last stage, or of everything before them."""
+        switches: dict[str, Any] = {"adjustment": self.adjustment, "skip": self.residual}
+        if self.mixer == "spm":
+            return functools.partial(SPMLayer, shared=self.spm_shared_scan, **switches)
+        if self.mixer == "conv":
+            return functools.partial(ConvLayer, dim=self.spatial_dims, **switches)
+        if self.mixer == "attention" and bottleneck:
+            return functools.partial(AttentionLayer, **switches)
+        return functools.partial(RVMLayer, **switches)
 
 
 class ResidualMixerBlock(nn.Module):
@@ -143,7 +159,8 @@ class LightMUNet(nn.Module):
         self.stem = DepthwiseSeparableConv(dim, config.in_channels, widths[0])
         self.encoder = nn.ModuleList()
         for stage, blocks in enumerate(config.blocks_down):
-            layers: list[nn.Module] = [ResidualMixerBlock(widths[stage], make_mixer) for _ in range(blocks)]
+            block_mixer = config.make_mixer(bottleneck=stage == len(widths) - 1)
+            layers: list[nn.Module] = [ResidualMixerBlock(widths[stage], block_mixer) for _ in range(blocks)]
             if stage > 0:
                 layers.insert(0, Halving(dim, widths[stage - 1], widths[stage], make_mixer, config.pooling))
             self.encoder.append(nn.Sequential(*layers))

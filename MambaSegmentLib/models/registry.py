@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import ConfigError
-from . import lightm_unet
+from . import lightm_unet, mambaclinix, resenc_unet, umamba
 from .renaming import Renaming
 
 
@@ -34,6 +34,30 @@ ARCHITECTURES: dict[str, Architecture] = {
         lightm_unet.LightMUNet,
         lightm_unet.PUBLISHED_NAMES,
         lightm_unet.refuse_other_versions,
+    ),
+    "mambaclinix": Architecture(
+        mambaclinix.MambaClinixConfig,
+        mambaclinix.MambaClinix,
+        mambaclinix.PUBLISHED_NAMES,
+        mambaclinix.refuse_other_versions,
+    ),
+    "resenc_unet": Architecture(
+        resenc_unet.ResEncUNetConfig,
+        resenc_unet.ResEncUNet,
+        resenc_unet.PUBLISHED_NAMES,
+        resenc_unet.refuse_other_versions,
+    ),
+    "umamba_bot": Architecture(
+        umamba.UMambaConfig,
+        umamba.UMambaBot,
+        umamba.PUBLISHED_NAMES,
+        umamba.refuse_bot_version,
+    ),
+    "umamba_enc": Architecture(
+        umamba.UMambaEncConfig,
+        umamba.UMambaEnc,
+        umamba.PUBLISHED_NAMES,
+        umamba.refuse_enc_version,
     ),
 }
 

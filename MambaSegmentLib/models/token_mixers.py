@@ -1,80 +1,63 @@
-"""Layers that read a feature map as one long sequence of tokens, mix it with Mamba, and write it back.
+"""LightM-UNet's layers that mix tokens: Mamba, segmented parallel Mamba, and what its ablation puts in their place.
 
-Tokens are taken row by row, the last axis fastest. RVM: Liao et al. 2024, "LightM-UNet", arXiv:2403.05246.
-SPM: the four-fold parallel form after Wu et al. 2024, "UltraLight VM-UNet", arXiv:2403.20035, put into LightM-UNet.
+RVM and the ablation: Liao et al. 2024, "LightM-UNet", arXiv:2403.05246. SPM: the four-fold parallel form after Wu et
+al. 2024, "UltraLight VM-UNet", arXiv:2403.20035, put into LightM-UNet.
 """
 
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from .blocks import CONVOLUTIONS
 from .mamba_block import Mamba, MambaState
+from .streamed_mixer import StreamedMixer, image_of, tokens_of
 
-PIECE_ELEMENTS = 1 << 22  # of the widest tensor of one slab when streaming: 16 MB in float32
 SEGMENTS = 4
 
 
-class TokenMixer(nn.Module, ABC):
-    """LayerNorm, Mamba plus a scaled residual, the same LayerNorm again, and a linear layer to the new width.
+class TokenMixer(StreamedMixer):
+    """LayerNorm, a mixing of tokens plus a scaled residual, the same LayerNorm again, and a linear layer.
 
     Args:
         in_channels, out_channels: width before and after.
-    Input: (B, in_channels, *spatial). Output: (B, out_channels, *spatial), channels last in memory.
-
-    Without gradients the sequence is streamed: slabs of the image pass through all steps while the block's state is
-    carried from slab to slab, so that memory beyond input and output does not grow with the number of slices.
+        parts: the modules that `mix` uses, by name; they become children of this one.
+        adjustment: whether the residual is scaled by a learned factor.
+        skip: whether there is a residual at all.
     """
 
-    widening = 4  # the widest inner tensor over in_channels: both halves of Mamba's input projection
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
+    def __init__(
+        self, in_channels: int, out_channels: int, parts: dict[str, nn.Module], *, adjustment: bool, skip: bool
+    ) -> None:
+        super().__init__(out_channels)
         self.norm = nn.LayerNorm(in_channels)
-        self.mamba = self.make_mamba(in_channels)
+        for name, module in parts.items():
+            self.add_module(name, module)
         self.proj = nn.Linear(in_channels, out_channels)
-        self.skip_scale = nn.Parameter(torch.ones(1))
+        self.skip = skip
+        self.skip_scale = nn.Parameter(torch.ones(1)) if adjustment and skip else None
 
     @abstractmethod
-    def make_mamba(self, channels: int) -> nn.Module:
-        """The part that mixes tokens."""
+    def mix(self, normalised: Tensor, spatial: torch.Size, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
+        """What one token learns from others: (B, L, C) -> (B, L, C)."""
 
-    @abstractmethod
+    def source_of_residual(self, tokens: Tensor, normalised: Tensor) -> Tensor:
+        return tokens
+
     def start(self, x: Tensor) -> list[MambaState]:
-        """The states before the first token of an image or a slab of it."""
+        return []
 
-    @abstractmethod
-    def mix(self, tokens: Tensor, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
-        """Normalise, mix, add the residual: (B, L, C) -> (B, L, C)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            return self._transform(x, self.start(x))[0]
-        out = x.new_empty(x.shape[0], *x.shape[2:], self.proj.out_features).movedim(-1, 1)
-        begin = 0
-        for slab in self.stream(x):
-            out[:, :, begin : begin + slab.shape[2]] = slab
-            begin += slab.shape[2]
-        return out
-
-    def stream(self, x: Tensor, multiple: int = 1) -> Iterator[Tensor]:
-        """The output in slabs along the first spatial axis, each a multiple of `multiple` planes thick, in order."""
-        batch, channels, thickness, *plane = x.shape
-        plane_elements = batch * channels * self.widening * math.prod(plane)
-        step = max(1, PIECE_ELEMENTS // (plane_elements * multiple)) * multiple
-        states = self.start(x)
-        for begin in range(0, thickness, step):
-            slab, states = self._transform(x[:, :, begin : begin + step], states)
-            yield slab
-
-    def _transform(self, x: Tensor, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
-        """The next slab of an image: (B, C, *spatial) -> (B, out_channels, *spatial)."""
-        mixed, states = self.mix(x.flatten(2).transpose(1, 2), states)
-        mixed = self.proj(self.norm(mixed))
-        return mixed.transpose(1, 2).unflatten(2, x.shape[2:]), states
+    def transform(self, x: Tensor, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
+        tokens = tokens_of(x)
+        normalised = self.norm(tokens)
+        mixed, states = self.mix(normalised, x.shape[2:], states)
+        if self.skip:
+            source = self.source_of_residual(tokens, normalised)
+            mixed = mixed + (source if self.skip_scale is None else self.skip_scale * source)
+        return image_of(self.proj(self.norm(mixed)), x.shape[2:]), states
 
 
 class RVMLayer(TokenMixer):
@@ -82,15 +65,15 @@ class RVMLayer(TokenMixer):
 
     mamba: Mamba
 
-    def make_mamba(self, channels: int) -> nn.Module:
-        return Mamba(channels)
+    def __init__(self, in_channels: int, out_channels: int, *, adjustment: bool = True, skip: bool = True) -> None:
+        super().__init__(in_channels, out_channels, {"mamba": Mamba(in_channels)}, adjustment=adjustment, skip=skip)
 
     def start(self, x: Tensor) -> list[MambaState]:
         return [self.mamba.start(x.shape[0], x)]
 
-    def mix(self, tokens: Tensor, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
-        mixed, state = self.mamba.step(self.norm(tokens), states[0])
-        return mixed + self.skip_scale * tokens, [state]
+    def mix(self, normalised: Tensor, spatial: torch.Size, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
+        mixed, state = self.mamba.step(normalised, states[0])
+        return mixed, [state]
 
 
 class SPMLayer(TokenMixer):
@@ -104,29 +87,34 @@ class SPMLayer(TokenMixer):
 
     mamba: Mamba | nn.ModuleList
 
-    def __init__(self, in_channels: int, out_channels: int, shared: bool = True, residual: str = "normalised") -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        shared: bool = True,
+        residual: str = "normalised",
+        *,
+        adjustment: bool = True,
+        skip: bool = True,
+    ) -> None:
         if in_channels % SEGMENTS:
             raise ConfigError(f"SPM splits channels into {SEGMENTS} equal parts; {in_channels} cannot be split so")
         if residual not in ("normalised", "raw"):
             raise ConfigError(f"residual is {residual!r}; expected 'normalised' or 'raw'")
-        self.shared, self.residual = shared, residual
-        super().__init__(in_channels, out_channels)
-
-    def make_mamba(self, channels: int) -> nn.Module:
-        part = channels // SEGMENTS
-        return Mamba(part) if self.shared else nn.ModuleList(Mamba(part) for _ in range(SEGMENTS))
+        part = in_channels // SEGMENTS
+        mamba = Mamba(part) if shared else nn.ModuleList(Mamba(part) for _ in range(SEGMENTS))
+        super().__init__(in_channels, out_channels, {"mamba": mamba}, adjustment=adjustment, skip=skip)
+        self.residual = residual
 
     def start(self, x: Tensor) -> list[MambaState]:
         if isinstance(self.mamba, Mamba):
             return [self.mamba.start(SEGMENTS * x.shape[0], x)]
         return [mamba.start(x.shape[0], x) for mamba in self._separate()]
 
-    def mix(self, tokens: Tensor, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
-        normalised = self.norm(tokens)
-        mixed, states = self._mix_parts(normalised, states)
-        return mixed + self.skip_scale * (normalised if self.residual == "normalised" else tokens), states
+    def source_of_residual(self, tokens: Tensor, normalised: Tensor) -> Tensor:
+        return normalised if self.residual == "normalised" else tokens
 
-    def _mix_parts(self, normalised: Tensor, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
+    def mix(self, normalised: Tensor, spatial: torch.Size, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
         parts = normalised.chunk(SEGMENTS, dim=2)
         if isinstance(self.mamba, Mamba):  # the four parts are four sequences of one batch
             mixed, state = self.mamba.step(torch.cat(parts), states[0])
@@ -137,6 +125,47 @@ class SPMLayer(TokenMixer):
     def _separate(self) -> list[Mamba]:
         assert isinstance(self.mamba, nn.ModuleList)
         return [module for module in self.mamba if isinstance(module, Mamba)]
+
+
+class ConvLayer(TokenMixer):
+    """The ablation's convolution in Mamba's place: each voxel learns from its neighbours alone."""
+
+    needs_whole_image = True
+    conv: nn.Module
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, dim: int, adjustment: bool = True, skip: bool = True
+    ) -> None:
+        conv = CONVOLUTIONS[dim](in_channels, in_channels, 3, padding=1)
+        super().__init__(in_channels, out_channels, {"conv": conv}, adjustment=adjustment, skip=skip)
+
+    def mix(self, normalised: Tensor, spatial: torch.Size, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
+        return tokens_of(self.conv(image_of(normalised, spatial))), states
+
+
+class AttentionLayer(TokenMixer):
+    """The ablation's self-attention in Mamba's place: every token sees every other; the cost grows as L squared."""
+
+    needs_whole_image = True
+    qkv: nn.Module
+    out_proj: nn.Module
+    _WIDTH_OF_A_HEAD = 32
+
+    def __init__(self, in_channels: int, out_channels: int, *, adjustment: bool = True, skip: bool = True) -> None:
+        heads = max(1, in_channels // self._WIDTH_OF_A_HEAD)
+        if in_channels % heads:
+            raise ConfigError(f"self-attention has {heads} heads; {in_channels} channels cannot be split so")
+        parts: dict[str, nn.Module] = {
+            "qkv": nn.Linear(in_channels, 3 * in_channels),
+            "out_proj": nn.Linear(in_channels, in_channels),
+        }
+        super().__init__(in_channels, out_channels, parts, adjustment=adjustment, skip=skip)
+        self.heads = heads
+
+    def mix(self, normalised: Tensor, spatial: torch.Size, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
+        query, key, value = self.qkv(normalised).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value)  # (B, heads, L, width of a head)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2)), states
 
 
 MixerFactory = Callable[[int, int], TokenMixer]

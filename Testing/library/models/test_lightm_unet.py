@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from MambaSegmentLib.errors import BundleError, ConfigError, ShapeError
-from MambaSegmentLib.models import ARCHITECTURES, build_model, load_published_weights, mamba_block
+from MambaSegmentLib.models import ARCHITECTURES, build_model, load_published_weights, mamba_block, streamed_mixer
 from Testing.formula_weights import formula_state_dict, formula_tensor
 
 GOLDEN = {
@@ -104,12 +104,10 @@ def test_gradients_reach_every_parameter(options):
 
 @pytest.mark.parametrize("pooling", ["max", "max+avg"])
 def test_streaming_gives_what_training_mode_gives(pooling, monkeypatch):
-    from MambaSegmentLib.models import token_mixers
-
     torch.manual_seed(0)
     net, x = a_small_net(pooling=pooling), torch.randn(1, 1, 24, 16, 16)
     expected = net(x)
-    monkeypatch.setattr(token_mixers, "PIECE_ELEMENTS", 1)  # a plane, or two where it is halved, at a time
+    monkeypatch.setattr(streamed_mixer, "PIECE_ELEMENTS", 1)  # a plane, or two where it is halved, at a time
     with torch.inference_mode():
         torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-4)
 
@@ -181,3 +179,30 @@ def test_incomplete_or_foreign_weights_are_refused_by_name():
     with pytest.raises(BundleError, match="first released version"):
         load_published_weights(net, {"convInit.conv.weight": torch.zeros(8, 1, 3, 3, 3)})
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def layers_of(net, stage):
+    return [type(block.mixer1).__name__ for block in net.encoder[stage] if hasattr(block, "mixer1")]
+
+
+def test_the_ablation_puts_attention_into_the_bottleneck_alone():
+    net = a_small_net(mixer="attention")
+    assert layers_of(net, 2) == ["RVMLayer"] * 2
+    assert layers_of(net, 3) == ["AttentionLayer"] * 4
+    assert layers_of(a_small_net(mixer="conv"), 0) == ["ConvLayer"]
+
+
+@pytest.mark.parametrize("mixer", ["rvm", "spm", "conv", "attention"])
+@pytest.mark.parametrize(("adjustment", "residual"), [(True, True), (False, True), (True, False), (False, False)])
+def test_the_switches_of_the_ablation(mixer, adjustment, residual):
+    """Both mean the 21 mixing layers; the decoder's three factors stay."""
+    torch.manual_seed(0)
+    net = a_small_net(mixer=mixer, adjustment=adjustment, residual=residual, spatial_dims=2, init_filters=16)
+    x = torch.randn(1, 1, 32, 16)
+    logits = net(x)
+    logits.square().mean().backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().any()] == []
+    factors = [name for name in net.state_dict() if name.endswith("skip_scale")]
+    assert len(factors) == 3 + 21 * (adjustment and residual)
+    with torch.inference_mode():
+        torch.testing.assert_close(net(x), logits, rtol=1e-4, atol=1e-4)

@@ -1,12 +1,12 @@
-"""RVM and SPM layers: golden vectors, parameter counts, streaming."""
+"""LightM-UNet's layers: golden vectors, parameter counts, streaming, what the ablation puts in their place."""
 
 import pytest
 import torch
 
 from MambaSegmentLib.errors import ConfigError
-from MambaSegmentLib.models import token_mixers
+from MambaSegmentLib.models import streamed_mixer
 from MambaSegmentLib.models.blocks import HalvingPool
-from MambaSegmentLib.models.token_mixers import RVMLayer, SPMLayer
+from MambaSegmentLib.models.token_mixers import AttentionLayer, ConvLayer, RVMLayer, SPMLayer
 
 SPM_CASES = {
     "shared_normed_2d": {"out_channels": 64},
@@ -47,7 +47,7 @@ def test_streaming_by_slabs_gives_what_the_whole_gives(make, shape, planes, monk
     layer, x = make(16, 24), torch.randn(shape)
     whole = layer(x)
     elements_of_a_plane = shape[0] * 16 * layer.widening * x[0, 0, 0].numel()
-    monkeypatch.setattr(token_mixers, "PIECE_ELEMENTS", planes * elements_of_a_plane)
+    monkeypatch.setattr(streamed_mixer, "PIECE_ELEMENTS", planes * elements_of_a_plane)
     with torch.no_grad():
         slabs = list(layer.stream(x))
         torch.testing.assert_close(layer(x), whole, rtol=1e-5, atol=1e-5)
@@ -69,3 +69,54 @@ def test_spm_refuses_what_it_cannot_split():
         SPMLayer(32, 32, residual="normalized")
     with pytest.raises(ConfigError, match="'median'"):
         HalvingPool(3, "median")
+
+
+def without_mixing(make, **options):
+    """A layer of width 2 whose mixing gives zero and whose last layer changes nothing: what is left is the residual."""
+    layer = make(2, 2, **options)
+    for part in (layer.conv if make is ConvLayer else layer.mamba.out_proj).parameters():
+        torch.nn.init.zeros_(part)
+    torch.nn.init.eye_(layer.proj.weight)
+    torch.nn.init.zeros_(layer.proj.bias)
+    return layer
+
+
+@pytest.mark.parametrize(("make", "more"), [(RVMLayer, {}), (ConvLayer, {"dim": 2})])
+def test_the_residual_alone(make, more):
+    x = torch.tensor([[[[1.0, 5.0]], [[3.0, 1.0]]]])  # channels (1, 3) at one voxel, (5, 1) at the other
+    normalised = torch.tensor([[[[-1.0, 1.0]], [[1.0, -1.0]]]])
+    kept = without_mixing(make, **more)
+    torch.testing.assert_close(kept(x), normalised, rtol=0, atol=1e-4)
+    torch.nn.init.constant_(kept.skip_scale, -1.0)
+    torch.testing.assert_close(kept(x), -normalised, rtol=0, atol=1e-4)
+    assert without_mixing(make, adjustment=False, **more).skip_scale is None
+    torch.testing.assert_close(without_mixing(make, adjustment=False, **more)(x), normalised, rtol=0, atol=1e-4)
+    torch.testing.assert_close(without_mixing(make, skip=False, **more)(x), torch.zeros_like(x))
+
+
+def test_a_convolution_sees_neighbours_and_attention_everything():
+    torch.manual_seed(0)
+    x = torch.randn(1, 4, 8, 8)
+    changed = x.clone()
+    changed[:, 0, 0, 0] += 1
+    reach = {}
+    for layer in (ConvLayer(4, 4, dim=2), AttentionLayer(4, 4), RVMLayer(4, 4)):
+        reach[type(layer).__name__] = ((layer(changed) - layer(x)).abs().amax((0, 1)) > 0).sum().item()
+    assert reach == {"ConvLayer": 4, "AttentionLayer": 64, "RVMLayer": 64}
+
+
+def test_layers_that_look_ahead_are_not_cut(monkeypatch):
+    monkeypatch.setattr(streamed_mixer, "PIECE_ELEMENTS", 1)
+    torch.manual_seed(0)
+    for layer in (ConvLayer(8, 16, dim=3), AttentionLayer(8, 16)):
+        x = torch.randn(2, 8, 6, 4, 2)
+        whole = layer(x)
+        assert whole.stride(1) == 1
+        with torch.no_grad():
+            (only,) = layer.stream(x, multiple=2)
+            torch.testing.assert_close(only, whole)
+
+
+def test_attention_refuses_a_width_that_its_heads_cannot_share():
+    with pytest.raises(ConfigError, match="2 heads; 65"):
+        AttentionLayer(65, 65)
