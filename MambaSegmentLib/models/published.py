@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import BundleError
 from .registry import ARCHITECTURES
-from .renaming import renamed
+from .renaming import Renaming, renamed
 
 _WRAPPERS = ("module.", "_orig_mod.")  # of data-parallel and compiled training
+_NNUNET_ENTRY = "network_weights"  # of a checkpoint, next to the trainer's name and its arguments
 _SHOWN = 8
 
 
@@ -22,21 +25,23 @@ class LoadReport:
     unexpected: tuple[str, ...]
 
 
-def load_published_weights(net: nn.Module, state_dict: Mapping[str, Tensor]) -> LoadReport:
+def load_published_weights(net: nn.Module, state_dict: Mapping[str, Any]) -> LoadReport:
     """Put the authors' weights into a network made by `build_model`. All of them, or none.
 
     Args:
         net: the network; its options must be those of the published one.
-        state_dict: tensors by the authors' names, wrapper prefixes such as "module." allowed.
+        state_dict: tensors by the authors' names, wrapper prefixes such as "module." allowed; or a checkpoint of
+            nnU-Net's training that holds them. A tensor may come under several names, if it is the same under each.
     Raises:
-        BundleError: another version of the network, tensors missing, unknown or of another shape; each is named.
+        BundleError: another version of the network, tensors missing, unknown, of another shape, or given twice with
+            different values; each is named.
     """
     architecture = ARCHITECTURES[str(net.architecture_name)]
-    theirs = {_without_wrappers(name): tensor for name, tensor in state_dict.items()}
-    reason = architecture.refuse_other_versions(theirs)
+    theirs = _tensors_of(state_dict)
+    reason = architecture.refuse_other_versions({_without_wrappers(name): tensor for name, tensor in theirs.items()})
     if reason is not None:
         raise BundleError(reason)
-    ours = {renamed(name, architecture.published_names): name for name in theirs}
+    ours, differing = _by_our_names(theirs, architecture.published_names)
     wanted = net.state_dict()
     missing = tuple(name for name in wanted if name not in ours)
     unexpected = tuple(name for our_name, name in ours.items() if our_name not in wanted)
@@ -46,14 +51,41 @@ def load_published_weights(net: nn.Module, state_dict: Mapping[str, Tensor]) -> 
         for name in report.loaded
         if theirs[ours[name]].shape != wanted[name].shape
     ]
-    if missing or unexpected or misshapen:
+    if missing or unexpected or misshapen or differing:
         raise BundleError(
             f"the weights do not fit {net.architecture_name}: {len(report.loaded)} of {len(wanted)} tensors found"
-            f"{_listed('missing', missing)}{_listed('unknown', unexpected)}{_listed('of another shape', misshapen)}; "
+            f"{_listed('missing', missing)}{_listed('unknown', unexpected)}{_listed('of another shape', misshapen)}"
+            f"{_listed('given twice with different values', differing)}; "
             "build the network with the options it was trained with"
         )
     net.load_state_dict({name: theirs[ours[name]] for name in wanted})
     return report
+
+
+def _tensors_of(state_dict: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """The state dict itself, or the one inside a checkpoint.
+
+    Raises:
+        BundleError: entries that are no tensors.
+    """
+    tensors = state_dict.get(_NNUNET_ENTRY, state_dict)
+    others = [str(name) for name, value in tensors.items() if not isinstance(value, Tensor)]
+    if others:
+        raise BundleError(
+            f"not a state dict{_listed('no tensors', others)}; give the entry that holds the network's tensors"
+        )
+    return tensors
+
+
+def _by_our_names(theirs: Mapping[str, Tensor], renaming: Renaming) -> tuple[dict[str, str], list[str]]:
+    """From our names to the first of theirs, and further names of theirs whose tensor is not the same."""
+    ours: dict[str, str] = {}
+    differing = []
+    for name, tensor in theirs.items():
+        first = ours.setdefault(renamed(_without_wrappers(name), renaming), name)
+        if first != name and not torch.equal(theirs[first], tensor):
+            differing.append(f"{first} and {name}")
+    return ours, differing
 
 
 def _without_wrappers(name: str) -> str:
