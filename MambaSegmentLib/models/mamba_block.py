@@ -30,6 +30,13 @@ class MambaState:
     scan: Tensor
 
 
+def starting_step_bias(*shape: int) -> Tensor:
+    """Log-uniform in [1e-3, 1e-1] after softplus, so that states forget at many rates from the start."""
+    exponent = torch.empty(shape).uniform_(math.log(_SMALLEST_STEP), math.log(_LARGEST_STEP))
+    step = exponent.exp().clamp(min=_STEP_FLOOR)
+    return step + torch.log(-torch.expm1(-step))  # the inverse of softplus
+
+
 class Mamba(nn.Module):
     """(B, L, C) -> (B, L, C), each token seeing those before it.
 
@@ -52,15 +59,9 @@ class Mamba(nn.Module):
         self.A_log = nn.Parameter(torch.arange(1, d_state + 1, dtype=torch.float32).log().repeat(self.inner, 1))
         self.D = nn.Parameter(torch.ones(self.inner))
         self.out_proj = nn.Linear(self.inner, d_model, bias=False)
-        self._start_with_steps_between_bounds()
-
-    def _start_with_steps_between_bounds(self) -> None:
-        """softplus(dt_proj.bias) is log-uniform in [1e-3, 1e-1], so that states forget at many rates from the start."""
         nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
-        exponent = torch.empty(self.inner).uniform_(math.log(_SMALLEST_STEP), math.log(_LARGEST_STEP))
-        step = exponent.exp().clamp(min=_STEP_FLOOR)
         with torch.no_grad():
-            self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))  # the inverse of softplus
+            self.dt_proj.bias.copy_(starting_step_bias(self.inner))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """The whole sequence at once."""

@@ -54,8 +54,8 @@ def load_published_weights(net: nn.Module, state_dict: Mapping[str, Any]) -> Loa
     if missing or unexpected or misshapen or differing:
         raise BundleError(
             f"the weights do not fit {net.architecture_name}: {len(report.loaded)} of {len(wanted)} tensors found"
-            f"{_listed('missing', missing)}{_listed('unknown', unexpected)}{_listed('of another shape', misshapen)}"
-            f"{_listed('given twice with different values', differing)}; "
+            f"{listed('missing', missing)}{listed('unknown', unexpected)}{listed('of another shape', misshapen)}"
+            f"{listed('given twice with different values', differing)}; "
             "build the network with the options it was trained with"
         )
     net.load_state_dict({name: theirs[ours[name]] for name in wanted})
@@ -72,7 +72,7 @@ def _tensors_of(state_dict: Mapping[str, Any]) -> Mapping[str, Tensor]:
     others = [str(name) for name, value in tensors.items() if not isinstance(value, Tensor)]
     if others:
         raise BundleError(
-            f"not a state dict{_listed('no tensors', others)}; give the entry that holds the network's tensors"
+            f"not a state dict{listed('no tensors', others)}; give the entry that holds the network's tensors"
         )
     return tensors
 
@@ -98,7 +98,8 @@ def _without_wrappers(name: str) -> str:
     return name
 
 
-def _listed(what: str, names: tuple[str, ...] | list[str]) -> str:
+def listed(what: str, names: tuple[str, ...] | list[str]) -> str:
+    """A part of a message: the first few names and how many more; nothing for none."""
     if not names:
         return ""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""

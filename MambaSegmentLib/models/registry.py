@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import ConfigError
-from . import lightm_unet, mambaclinix, resenc_unet, umamba
+from . import lightm_unet, mamba_unet, mambaclinix, resenc_unet, swin_umamba, swin_umamba_d, umamba
 from .renaming import Renaming
 
 
@@ -58,6 +58,24 @@ ARCHITECTURES: dict[str, Architecture] = {
         umamba.UMambaEnc,
         umamba.PUBLISHED_NAMES,
         umamba.refuse_enc_version,
+    ),
+    "mamba_unet": Architecture(
+        mamba_unet.MambaUNetConfig,
+        mamba_unet.MambaUNet,
+        mamba_unet.PUBLISHED_NAMES,
+        mamba_unet.refuse_other_versions,
+    ),
+    "swin_umamba": Architecture(
+        swin_umamba.SwinUMambaConfig,
+        swin_umamba.SwinUMamba,
+        swin_umamba.PUBLISHED_NAMES,
+        swin_umamba.refuse_other_versions,
+    ),
+    "swin_umamba_d": Architecture(
+        swin_umamba_d.SwinUMambaDConfig,
+        swin_umamba_d.SwinUMambaD,
+        swin_umamba_d.PUBLISHED_NAMES,
+        swin_umamba_d.refuse_other_versions,
     ),
 }
 

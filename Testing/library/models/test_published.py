@@ -118,3 +118,10 @@ def test_wrappers_are_taken_off(net, wrap):
     theirs = with_aliases(build_model("umamba_bot", OPTIONS))
     load_published_weights(net, wrap(theirs))
     assert torch.equal(net.state_dict()["decoder.0.head.weight"], theirs["decoder.seg_layers.0.weight"])
+
+
+def test_a_tensor_that_holds_nan_is_not_taken_for_two(net):
+    """Not a number is unequal to itself; loaded once, it is compared with nothing."""
+    theirs = with_aliases(build_model("umamba_bot", OPTIONS))
+    theirs["mamba_layer.norm.bias"] = torch.full_like(theirs["mamba_layer.norm.bias"], torch.nan)
+    assert len(load_published_weights(net, theirs).loaded) == len(net.state_dict())
