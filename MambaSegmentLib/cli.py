@@ -17,6 +17,7 @@ from . import __version__
 from .console import ProgressPrinter, stoppable, tolerate_any_text, write_crash_log
 from .errors import BundleError, ConfigError, ImageError, MambaSegmentError, ResourceError
 from .progress import Progress
+from .worker.cli import add_parser as _add_worker
 
 if TYPE_CHECKING:
     from .inference.predictor import SegmentationResult
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_models(commands)
     _add_doctor(commands)
     _add_demo(commands)
+    _add_worker(commands)
     return parser
 
 
