@@ -16,7 +16,7 @@ from ..worker.protocol import Failed, Result
 from .cases import Case
 from .journal import Journal
 from .outcome import DONE, FAILED, Outcome
-from .report import Report, write_report
+from .report import CSV_NAME, JSON_NAME, Report, write_report
 
 _REPORT_EVERY_S = 30.0
 
@@ -63,6 +63,8 @@ def run_batch(
     cancel = cancel or CancelToken()
     _prepare_folder(plan.folder)
     _refuse_inputs_as_outputs(cases, plan)
+    for name in (JSON_NAME, CSV_NAME):
+        remove_leftovers(plan.folder / name)
     batch = _Batch(plan, len(cases), Journal(plan.folder))
     try:
         for number, case in enumerate(cases):

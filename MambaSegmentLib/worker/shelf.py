@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from ..errors import BundleError
 from ..safetensors_file import read_header
-from ..store import find_model
 from .protocol import Options
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class ModelShelf:
         Raises:
             BundleError: unknown or damaged. ConfigError, ResourceError: no such device, or not enough memory.
         """
-        path = find_model(name)
+        path = _find(name)
         key = _key(path, options)
         if key in self._models:
             self._models[key] = self._models.pop(key)
@@ -55,7 +54,7 @@ class ModelShelf:
 
     def forget(self, name: str | None = None) -> None:
         """Give the memory of a model back, whatever device it is on, or that of all."""
-        path = None if name is None else str(find_model(name).resolve())
+        path = None if name is None else str(_find(name).resolve())
         self._drop([key for key in self._models if path is None or key[0] == path])
 
     @property
@@ -87,6 +86,12 @@ def weights_bytes(path: Path) -> int:
     """Memory that the weights of a model file take once they are loaded."""
     entries = read_header(path).entries.values()
     return sum(math.prod(entry.shape) * _BYTES.get(entry.dtype, _SMALLEST_NUMBER_BYTES) for entry in entries)
+
+
+def _find(name: str) -> Path:
+    from ..store import find_model  # not before it is needed: with it comes numpy, and `hello` shall come at once
+
+    return find_model(name)
 
 
 def _key(path: Path, options: Options) -> _Key:

@@ -130,10 +130,11 @@ def test_stopping_leaves_a_report_and_the_next_run_goes_on(cases, plan, how):
     assert again.did == [name for name in "abc" if name not in done]
 
 
-def test_leftovers_of_a_killed_run_go(cases, plan):
-    (plan.folder / ".a.seg.nrrd.partial-x").mkdir(parents=True)
+@pytest.mark.parametrize("name", ["a.seg.nrrd", "report.csv", "report.json"])
+def test_leftovers_of_a_run_that_was_killed_while_it_wrote_go(cases, plan, name):
+    (plan.folder / f".{name}.partial-x").mkdir(parents=True)
     run_batch(cases, plan, Segmenter())
-    assert not (plan.folder / ".a.seg.nrrd.partial-x").exists()
+    assert not (plan.folder / f".{name}.partial-x").exists()
 
 
 def test_outputs_never_replace_inputs_and_the_folder_must_be_one(cases, plan, tmp_path):

@@ -20,6 +20,7 @@ from MambaSegmentLib.image_io import write_volume
 from MambaSegmentLib.volume import Volume
 from MambaSegmentLib.worker.client import worker_environment
 from MambaSegmentLib.worker.folder import make_private_folder, remove_private_folder
+from MambaSegmentLib.worker.process_tree import end_process_tree
 
 TINY_WORKER = [sys.executable, str(Path(__file__).with_name("tiny_worker.py"))]
 
@@ -73,7 +74,7 @@ class RawWorker:
 
     def end(self) -> None:
         """Kill it, and do what a client does then."""
-        self.process.kill()
+        end_process_tree(self.process.pid)
         self.process.wait()
         remove_private_folder(self.folder)
 

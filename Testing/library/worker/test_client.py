@@ -97,7 +97,7 @@ def test_cancel_within_a_layer_is_enforced_and_jobs_behind_are_done_by_a_new_wor
     started = time.monotonic()
     a_client.cancel(cancelled)
     answer = a_client.answer()
-    assert time.monotonic() - started < 5  # 0.5 s, and what the system takes to end a process
+    assert time.monotonic() - started < 20  # 0.5 s, and what a busy system takes to end a process
     assert (answer.job, answer.kind) == (cancelled, "Cancelled")
     assert a_client.status(Ended).reason == ""
     assert wait_until(lambda: is_gone(old))

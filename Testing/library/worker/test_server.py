@@ -1,6 +1,7 @@
 """The worker as a process: what goes in, what comes out, and how it ends."""
 
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -26,11 +27,23 @@ def test_hello_comes_before_torch_is_touched(a_worker):
     assert a_worker.heard_s["hello"] < a_worker.heard_s["ready"] / 3
 
 
+def test_nothing_heavy_is_imported_before_hello(repository):
+    script = (
+        "import sys\nimport MambaSegmentLib.cli, MambaSegmentLib.worker.folder, MambaSegmentLib.worker.server\n"
+        "heavy = {'torch', 'numpy', 'SimpleITK', 'psutil', 'platformdirs'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 def test_commands_are_heard_while_torch_is_loaded(a_model_file, an_image, tmp_path):
     """The end of input comes while torch is being loaded, too: the waiting job is answered and nothing is left."""
     worker = RawWorker([sys.executable, "-P", "-m", "MambaSegmentLib", "worker"])
     hello = worker.next(timeout_s=20)
-    assert (hello["type"], hello["protocol"], hello["pid"]) == ("hello", 1, worker.process.pid)
+    assert (hello["type"], hello["protocol"]) == ("hello", 1)
+    # In a virtual environment on Windows python.exe is a launcher, as Slicer's is everywhere.
+    assert hello["pid"] == worker.process.pid or sys.platform == "win32"
     segment(worker, "1", an_image, a_model_file(), tmp_path / "o.nrrd")
     worker.send("cancel", job="1")
     answer = worker.next("failed", timeout_s=20)
@@ -136,7 +149,7 @@ def test_cancel_between_layers_between_tiles_and_while_waiting(a_worker, a_model
     started = time.monotonic()
     a_worker.send("cancel", job="layers")
     assert a_worker.answer("layers")["kind"] == "Cancelled"
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 3
     while (message := a_worker.next("progress"))["stage"] != "network" or message["done"] != 1:
         pass
     assert 0 < message["seconds_left"] < 60
@@ -158,7 +171,7 @@ def test_a_name_in_use_is_refused_without_ending_the_job(a_worker, a_model_file,
 
 
 def test_a_click_does_not_wait_for_the_warming_up(a_worker, a_model_file, an_image, tmp_path):
-    slow = a_model_file("slow", sleep_s=0.02, layers=500)  # 10 s for one patch
+    slow = a_model_file("slow", sleep_s=0.02, layers=1500)  # 30 s for one patch
     a_worker.send("load", job="load", model=slow, options={"device": "cpu"})
     while a_worker.next("progress")["stage"] != "network":
         pass
@@ -166,7 +179,7 @@ def test_a_click_does_not_wait_for_the_warming_up(a_worker, a_model_file, an_ima
     segment(a_worker, "click", an_image, a_model_file(), tmp_path / "o.nrrd")
     assert set(a_worker.answer("load")["timings"]) == {"load_model"}
     assert a_worker.answer("click")["type"] == "result"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 def test_two_workers_do_not_disturb_each_other_and_input_ends_one(a_worker, a_model_file, an_image, tmp_path):
