@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .batch.cli import add_parser as _add_batch
 from .console import ProgressPrinter, stoppable, tolerate_any_text, write_crash_log
 from .errors import BundleError, ConfigError, ImageError, MambaSegmentError, ResourceError
 from .progress import Progress
 from .quality import QUALITIES
+from .worker.cli import add_parser as _add_worker
 
 if TYPE_CHECKING:
     from .inference.predictor import SegmentationResult
@@ -66,9 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{_PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_segment(commands)
+    _add_batch(commands)
     _add_models(commands)
     _add_doctor(commands)
     _add_demo(commands)
+    _add_worker(commands)
     return parser
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, ShapeError
-from .renaming import Renaming
 from .drop_path import DropPath
+from .renaming import Renaming
 from .ss2d import SS2D
 
 

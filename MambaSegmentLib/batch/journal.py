@@ -1,0 +1,62 @@
+"""A line of JSON for each case that is over, on disk before the next one begins: a killed run goes on from there."""
+
+import json
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import ImageError, ResourceError
+from .outcome import DONE, Outcome
+
+FILE_NAME = "batch.jsonl"
+_NO_SPACE = {28, 112, 122}  # ENOSPC, Windows' ERROR_DISK_FULL, EDQUOT
+
+
+class Journal:
+    """The outcomes of earlier runs into a folder, and of this one.
+
+    Raises:
+        ImageError: the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE_NAME
+        self._last: dict[str, Outcome] = {}
+        try:
+            self._stream: BinaryIO = self._path.open("a+b")
+            self._stream.seek(0)
+            content = self._stream.read()
+        except OSError as problem:
+            raise ImageError(f"cannot write {self._path}: {problem.strerror or problem}") from problem
+        self._at_line_start = not content or content.endswith(b"\n")  # not after a run that was killed while it wrote
+        for line in content.splitlines():
+            self._read(line)
+
+    def finished(self, case: str, fingerprint: str, output: Path) -> Outcome | None:
+        """How this very case was done before, if its output is still there."""
+        last = self._last.get(case)
+        same = last is not None and last.status == DONE and last.fingerprint == fingerprint
+        return last if same and output.is_file() else None
+
+    def add(self, outcome: Outcome) -> None:
+        """Raises: ResourceError, when the disk is full. ImageError, when it cannot be written to."""
+        line = json.dumps(outcome.to_json()).encode("ascii") + b"\n"
+        try:
+            self._stream.write(line if self._at_line_start else b"\n" + line)
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        except OSError as problem:
+            kind = ResourceError if problem.errno in _NO_SPACE else ImageError
+            raise kind(f"cannot write {self._path}: {problem.strerror or problem}; make room and go on") from problem
+        self._at_line_start = True
+        self._last[outcome.case] = outcome
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _read(self, line: bytes) -> None:
+        try:
+            outcome = Outcome.from_json(json.loads(line))
+        except (ValueError, TypeError, KeyError):  # cut off by a kill, or of another version: the case is done again
+            return
+        self._last[outcome.case] = outcome

@@ -1,0 +1,69 @@
+"""The report of a batch: report.json for programs, report.csv for a table."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import atomic_path
+from .outcome import DONE, Outcome
+
+JSON_NAME, CSV_NAME = "report.json", "report.csv"
+_NOTICE = "For research use only: not a medical device."
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a batch did.
+
+    Attributes:
+        model: name, version, sha256, as text.
+        total: cases in all; those without an outcome were not come to.
+        resumed: how many of the outcomes an earlier run had left.
+    """
+
+    model: dict[str, Any]
+    total: int
+    resumed: int
+    outcomes: Sequence[Outcome]
+
+    def to_json(self) -> dict[str, Any]:
+        done = sum(outcome.status == DONE for outcome in self.outcomes)
+        return {
+            "notice": _NOTICE,
+            "model": self.model,
+            "total": self.total,
+            "done": done,
+            "resumed": self.resumed,
+            "failed": len(self.outcomes) - done,
+            "open": self.total - len(self.outcomes),
+            "cases": [outcome.to_json() for outcome in self.outcomes],
+        }
+
+    def rows(self) -> list[list[str]]:
+        """The table: a line per case, a column for the volume of each segment."""
+        names = list(dict.fromkeys(s["name"] for outcome in self.outcomes for s in outcome.segments))
+        rows = [["case", "status", "output", "seconds", *(f"{name} mL" for name in names), "kind", "message"]]
+        for outcome in self.outcomes:
+            volumes_ml = {segment["name"]: f"{segment['volume_ml']:.6g}" for segment in outcome.segments}
+            rows.append(
+                [outcome.case, outcome.status, outcome.output, f"{outcome.seconds:.2f}"]
+                + [volumes_ml.get(name, "") for name in names]
+                + [outcome.kind, outcome.message]
+            )
+        return rows
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write both files; each appears whole or stays as it was.
+
+    Raises:
+        ImageError: the folder cannot be written to. ResourceError: the disk is full.
+    """
+    with atomic_path(folder / JSON_NAME) as temporary:
+        temporary.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
+    # The mark at the beginning tells a spreadsheet program that the rest is UTF-8.
+    with atomic_path(folder / CSV_NAME) as temporary, temporary.open("w", encoding="utf-8-sig", newline="") as stream:
+        csv.writer(stream).writerows(report.rows())

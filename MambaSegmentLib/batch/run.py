@@ -1,0 +1,181 @@
+"""Doing the cases of a batch one after the other; one that fails never stops the rest."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import Cancelled, ConfigError, ImageError
+from ..leftovers import remove_leftovers
+from ..progress import CancelToken, Progress, ProgressCallback
+from ..worker.protocol import Failed, Result
+from .cases import Case
+from .journal import Journal
+from .outcome import DONE, FAILED, Outcome
+from .report import CSV_NAME, JSON_NAME, Report, write_report
+
+_REPORT_EVERY_S = 30.0
+
+Segmenter = Callable[[Case, Path], Result | Failed]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is the same for all cases.
+
+    Attributes:
+        folder: for outputs, journal and report; made if it is not there.
+        ending: of the outputs.
+        model: name, version, sha256.
+        options: whatever changes the labels.
+    """
+
+    folder: Path
+    model: dict[str, Any]
+    ending: str = ".seg.nrrd"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def output(self, case: Case) -> Path:
+        return self.folder / f"{case.name}{self.ending}"
+
+
+def run_batch(
+    cases: Sequence[Case],
+    plan: Plan,
+    segment: Segmenter,
+    *,
+    progress: ProgressCallback | None = None,
+    on_failure: Callable[[Outcome], None] | None = None,
+    cancel: CancelToken | None = None,
+) -> Report:
+    """Do all cases that an earlier run into the same folder has not done; the report is written in any case.
+
+    Args:
+        segment: does one case, and gives Failed rather than raise; what it raises ends the batch.
+    Raises:
+        ConfigError, ImageError: an output that is an input, or a folder that cannot be written to.
+        ResourceError: the disk is full. Cancelled: on request; the same call goes on later.
+    """
+    cancel = cancel or CancelToken()
+    _prepare_folder(plan.folder)
+    _refuse_inputs_as_outputs(cases, plan)
+    for name in (JSON_NAME, CSV_NAME):
+        remove_leftovers(plan.folder / name)
+    batch = _Batch(plan, len(cases), Journal(plan.folder))
+    try:
+        for number, case in enumerate(cases):
+            cancel.raise_if_cancelled()
+            if progress is not None:
+                progress(Progress("batch", number, len(cases), batch.seconds_left(number)))
+            outcome = batch.do(case, segment, cancel)
+            if outcome.status == FAILED and on_failure is not None:
+                on_failure(outcome)
+        if progress is not None:
+            progress(Progress("batch", len(cases), len(cases), 0.0))
+    finally:
+        batch.journal.close()
+        report = batch.report()
+        write_report(report, plan.folder)
+    return report
+
+
+class _Batch:
+    def __init__(self, plan: Plan, total: int, journal: Journal) -> None:
+        self.journal = journal
+        self._plan, self._total = plan, total
+        self._outcomes: list[Outcome] = []
+        self._resumed = 0
+        self._worked_s, self._worked = 0.0, 0
+        self._reported_at_s = time.monotonic()
+
+    def do(self, case: Case, segment: Segmenter, cancel: CancelToken) -> Outcome:
+        """Do one case, or find it done."""
+        output = self._plan.output(case)
+        fingerprint = _fingerprint(case, self._plan)
+        outcome = None if case.problem else self.journal.finished(case.name, fingerprint, output)
+        if outcome is not None:
+            self._resumed += 1
+        else:
+            started = time.monotonic()
+            answer = self._answer(case, output, segment)
+            if isinstance(answer, Failed) and answer.kind == Cancelled.__name__ and cancel.cancelled:
+                raise Cancelled(f"cancelled at the case {case.name}; the same command goes on from there")
+            seconds = time.monotonic() - started
+            outcome = _outcome(case, output, fingerprint, seconds, answer)
+            self.journal.add(outcome)
+            self._worked_s, self._worked = self._worked_s + seconds, self._worked + 1
+        self._outcomes.append(outcome)
+        self._report_now_and_then()
+        return outcome
+
+    def seconds_left(self, number: int) -> float | None:
+        """As the cases so far took; None before the first one."""
+        return self._worked_s / self._worked * (self._total - number) if self._worked else None
+
+    def report(self) -> Report:
+        return Report(self._plan.model, self._total, self._resumed, self._outcomes)
+
+    def _answer(self, case: Case, output: Path, segment: Segmenter) -> Result | Failed:
+        if case.problem:
+            return Failed(None, ConfigError.__name__, case.problem, "Correct the list of cases.")
+        remove_leftovers(output)
+        return segment(case, output)
+
+    def _report_now_and_then(self) -> None:
+        if time.monotonic() - self._reported_at_s > _REPORT_EVERY_S:
+            write_report(self.report(), self._plan.folder)
+            self._reported_at_s = time.monotonic()
+
+
+def _outcome(case: Case, output: Path, fingerprint: str, seconds: float, answer: Result | Failed) -> Outcome:
+    facts: dict[str, Any] = {
+        "case": case.name,
+        "inputs": tuple(str(path) for path in case.inputs),
+        "output": str(output),
+        "fingerprint": fingerprint,
+        "seconds": round(seconds, 3),
+    }
+    if isinstance(answer, Failed):
+        return Outcome(status=FAILED, kind=answer.kind, message=answer.message, advice=answer.advice, **facts)
+    kept = ("value", "name", "voxels", "volume_ml")
+    segments = tuple({key: segment[key] for key in kept if key in segment} for segment in answer.segments)
+    return Outcome(status=DONE, segments=segments, **facts)
+
+
+def _fingerprint(case: Case, plan: Plan) -> str:
+    """Changes when a file was changed, another model is used, or an option makes other labels."""
+    inputs = [] if case.problem else [[str(path.absolute()), *_state(path)] for path in case.inputs]
+    document = [inputs, plan.model, plan.options, plan.ending]
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _state(path: Path) -> list[Any]:
+    """Size and time of change of a file, or of all files of a folder; nothing of what is not there."""
+    try:
+        files: Iterable[Path] = sorted(path.iterdir()) if path.is_dir() else [path]
+        states = [(facts.st_size, facts.st_mtime_ns) for facts in (file.stat() for file in files)]
+    except OSError:  # segmenting it will fail and say why
+        return []
+    return list(states)
+
+
+def _prepare_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise ImageError(f"cannot make the folder {folder}: {problem.strerror or problem}; choose another") from problem
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ImageError(f"no right to write in {folder}; choose another folder")
+
+
+def _refuse_inputs_as_outputs(cases: Sequence[Case], plan: Plan) -> None:
+    inputs = {path.resolve() for case in cases if not case.problem for path in case.inputs}
+    for case in cases:
+        if not case.problem and plan.output(case).resolve() in inputs:
+            raise ConfigError(
+                f"the output {plan.output(case)} is an input image, which would be lost; choose another folder"
+            )
