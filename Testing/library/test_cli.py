@@ -210,7 +210,7 @@ def test_help_imports_nothing_heavy(arguments, repository):
         "heavy = {'torch', 'numpy', 'scipy', 'SimpleITK', 'numba', 'safetensors', 'psutil'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    run = subprocess.run([sys.executable, "-c", script, *arguments], cwd=repository, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", script, *arguments], cwd=repository, capture_output=True, encoding="utf-8")
     assert run.returncode == 0, run.stderr
 
 
@@ -225,7 +225,7 @@ def test_a_bad_image_is_refused_without_torch(model, repository, tmp_path):
 
 def test_python_dash_m(repository):
     run = subprocess.run(
-        [sys.executable, "-m", "MambaSegmentLib", "--version"], cwd=repository, capture_output=True, text=True
+        [sys.executable, "-m", "MambaSegmentLib", "--version"], cwd=repository, capture_output=True, encoding="utf-8"
     )
     assert run.stdout.startswith("mambasegment ")
 
@@ -233,7 +233,7 @@ def test_python_dash_m(repository):
 def test_a_reader_that_goes_away_is_no_bug(model, repository):
     """`mambasegment models info … | head -c1`: no traceback, no crash log."""
     command = [sys.executable, "-m", "MambaSegmentLib", "models", "info", model]
-    child = subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
     child.stdout.close()
     assert child.stderr.read() == ""
     assert child.wait(timeout=60) == 141
@@ -268,7 +268,7 @@ def test_stopping_leaves_no_file_and_no_traceback(a_slow_case, tmp_path, reposit
         env={**os.environ, "PYTHONPATH": str(repository)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         creationflags=0 if POSIX else subprocess.CREATE_NEW_PROCESS_GROUP,
     )
     signal.signal(number, before)
@@ -325,7 +325,7 @@ def test_segmenting_a_real_volume_from_the_shell(shared, tmp_path, repository, a
         str(tmp_path / "slow.safetensors"),
     ]
     run = subprocess.run(
-        [*command, "-o", str(tmp_path / "labels.seg.nrrd"), "--json"], cwd=repository, capture_output=True, text=True
+        [*command, "-o", str(tmp_path / "labels.seg.nrrd"), "--json"], cwd=repository, capture_output=True, encoding="utf-8"
     )
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["files"] == [str(tmp_path / "labels.seg.nrrd")]

@@ -298,7 +298,7 @@ def test_itk_stays_silent(tmp_path):
         "    except Exception as error: print(type(error).__name__)\n"
     )
     paths = [str(tmp_path / name) for name in ("x.nii", "y.mha", "z.mha", "")]
-    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.split() == ["ImageError"] * 3  # the last: a folder without DICOM
     assert done.stderr == ""
 
@@ -333,7 +333,7 @@ def test_a_file_cut_short_by_the_system_never_appears(tmp_path, ending):
         "except Exception as error: print(type(error).__name__)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / f"x{ending}")], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(tmp_path / f"x{ending}")], capture_output=True, encoding="utf-8", check=True
     )
     assert done.stdout.strip() == "ImageError"
     assert list(tmp_path.iterdir()) == []

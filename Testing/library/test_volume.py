@@ -165,5 +165,5 @@ def test_importing_volume_loads_neither_simpleitk_nor_torch():
         "import sys, MambaSegmentLib.volume, MambaSegmentLib.image_io, MambaSegmentLib.segmentation_io;"
         "print([name for name in ('SimpleITK', 'torch', 'slicerio', 'nrrd') if name in sys.modules])"
     )
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout
     assert output.strip() == "[]"

@@ -50,7 +50,7 @@ def import_the_module(modules: Path, library_parent: Path, repository: Path, tmp
     """Import in a fresh Python; returns what it printed: loaded modules, then the models that came with it."""
     fakes = repository / "Testing" / "module"
     command = [sys.executable, "-I", "-c", IMPORT_THE_MODULE, str(modules), str(fakes), str(library_parent)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     return [line.split() for line in done.stdout.splitlines()]
 

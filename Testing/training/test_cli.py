@@ -133,5 +133,5 @@ def test_help_imports_nothing_heavy():
     code = (
         "import sys, mambasegment_training.cli as c; c._parser(); print('torch' in sys.modules, 'numpy' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -49,7 +49,7 @@ def a_process(prepared, tmp_path):
     )
     command = [sys.executable, "-m", "mambasegment_training", "fit", str(prepared.folder), "-o", str(tmp_path / "run")]
     process = subprocess.Popen(
-        [*command, "--config", str(recipe), "--device", "cpu"], stderr=subprocess.PIPE, text=True
+        [*command, "--config", str(recipe), "--device", "cpu"], stderr=subprocess.PIPE, encoding="utf-8"
     )
     yield process, tmp_path / "run"
     if process.poll() is None:

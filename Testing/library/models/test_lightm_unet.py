@@ -125,7 +125,7 @@ def test_a_volume_of_128_cubed_runs_in_under_2_gb(repository):
         "unit = 1 if sys.platform == 'darwin' else 1024\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=repository)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, cwd=repository)
     assert int(result.stdout) < 2e9
 
 

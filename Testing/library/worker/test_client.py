@@ -216,7 +216,7 @@ time.sleep(600)
         [sys.executable, "-c", script, an_image, model, str(tmp_path / "o.nrrd")],
         env=worker_environment(),
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     try:
         pid, folder = int(parent.stdout.readline()), Path(parent.stdout.readline().strip())
@@ -265,5 +265,5 @@ def test_nothing_heavy_is_imported(repository):
         "heavy = {'torch', 'numpy', 'SimpleITK', 'psutil', 'platformdirs'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    run = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, encoding="utf-8")
     assert run.returncode == 0, run.stderr

@@ -165,5 +165,5 @@ def test_nothing_heavy_is_imported(repository):
         "heavy = {'torch', 'numpy', 'SimpleITK', 'psutil'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    run = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, encoding="utf-8")
     assert run.returncode == 0, run.stderr
