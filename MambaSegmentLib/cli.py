@@ -17,6 +17,7 @@ from . import __version__
 from .batch.cli import add_parser as _add_batch
 from .console import ProgressPrinter, stoppable, tolerate_any_text, write_crash_log
 from .errors import BundleError, ConfigError, ImageError, MambaSegmentError, ResourceError
+from .openmp import let_waiting_threads_sleep
 from .progress import Progress
 from .quality import QUALITIES
 from .worker.cli import add_parser as _add_worker
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a user's mistake gives one line on stderr, never a traceback."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     tolerate_any_text()
+    let_waiting_threads_sleep()
     parsed = _parser().parse_args(arguments)
     try:
         with stoppable():

@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,21 @@ from MambaSegmentLib.files import atomic_path
 
 from . import cases, scan, training_step
 
+PARTS: dict[str, Callable[[], Any]] = {"scan": scan.run, "training_step": training_step.run, "cases": cases.run}
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--name", default="cpu", help="of the files that are written; default: cpu")
-    name = parser.parse_args().name
-    result = {"machine": machine(), "scan": scan.run(), "training_step": training_step.run(), "cases": cases.run()}
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="the others are kept; default: all"
+    )
+    arguments = parser.parse_args()
+    name = arguments.name
     FOLDER.mkdir(parents=True, exist_ok=True)
+    kept = json.loads((FOLDER / f"{name}.json").read_text("utf-8")) if len(arguments.parts) < len(PARTS) else {}
+    result = {**kept, "machine": machine(), **{part: PARTS[part]() for part in arguments.parts}}
     with atomic_path(FOLDER / f"{name}.json") as path:
         path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     with atomic_path(FOLDER / f"{name}.md") as path:

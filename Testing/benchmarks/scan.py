@@ -44,7 +44,7 @@ def run() -> list[dict[str, Any]]:
         with torch.inference_mode():
             fast = median_seconds({name: _forward(name, arguments) for name in ("numba", "chunked")}, rounds=7)
             loop = (
-                median_seconds({"loop": lambda a=arguments: selective_scan_loop(**a)}, rounds=3)
+                median_seconds({"loop": lambda a=arguments: selective_scan_loop(**a)}, rounds=2)
                 if channels * length <= LOOP_ELEMENTS
                 else {}
             )

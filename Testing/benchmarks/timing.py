@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 
 
 def median_seconds(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median wall time of each candidate over `rounds` rounds in which they take turns, after one warm-up each."""
-    for run in candidates.values():
-        run()
+    """Median wall time of each candidate over `rounds` rounds in which they take turns.
+
+    A turn begins with a call that is not timed: it brings the candidate's data into the caches, and outlasts the
+    threads of the candidate before, which spin for some milliseconds after their work.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, run in candidates.items():
+            run()
             begin = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - begin)

@@ -210,7 +210,9 @@ def test_help_imports_nothing_heavy(arguments, repository):
         "heavy = {'torch', 'numpy', 'scipy', 'SimpleITK', 'numba', 'safetensors', 'psutil'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    run = subprocess.run([sys.executable, "-c", script, *arguments], cwd=repository, capture_output=True, encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=repository, capture_output=True, encoding="utf-8"
+    )
     assert run.returncode == 0, run.stderr
 
 
@@ -325,7 +327,10 @@ def test_segmenting_a_real_volume_from_the_shell(shared, tmp_path, repository, a
         str(tmp_path / "slow.safetensors"),
     ]
     run = subprocess.run(
-        [*command, "-o", str(tmp_path / "labels.seg.nrrd"), "--json"], cwd=repository, capture_output=True, encoding="utf-8"
+        [*command, "-o", str(tmp_path / "labels.seg.nrrd"), "--json"],
+        cwd=repository,
+        capture_output=True,
+        encoding="utf-8",
     )
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["files"] == [str(tmp_path / "labels.seg.nrrd")]

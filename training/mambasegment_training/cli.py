@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from MambaSegmentLib.errors import ConfigError, MambaSegmentError
+from MambaSegmentLib.openmp import let_waiting_threads_sleep
 from MambaSegmentLib.progress import CancelToken, Progress
 
 from . import __version__
@@ -19,6 +20,7 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, or that of the error (see MambaSegmentLib.errors)."""
+    let_waiting_threads_sleep()
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)

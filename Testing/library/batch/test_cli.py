@@ -78,7 +78,9 @@ def test_killed_and_run_again_it_repeats_nothing_that_was_finished(a_model, a_fo
     before = done_in(out / "batch.jsonl")
     assert set(before) < {"a", "b", "c", "d"}
 
-    again = subprocess.run([*command, "--device", "cpu", "--json"], env=environment, capture_output=True, encoding="utf-8")
+    again = subprocess.run(
+        [*command, "--device", "cpu", "--json"], env=environment, capture_output=True, encoding="utf-8"
+    )
     assert again.returncode == 2  # one case is bad
     assert "mambasegment: bad failed: " in again.stderr
     assert sorted(done_in(out / "batch.jsonl")) == ["a", "b", "c", "d"]  # each of them once
