@@ -97,7 +97,8 @@ def _numba_state() -> tuple[bool, str]:
     if importlib.util.find_spec("numba") is None:
         return False, "numba is not installed: pip install numba (without it the scan on the CPU is many times slower)"
     try:
-        importlib.import_module(_MODULES["numba"], __package__)
+        for module in (_MODULES["numba"], ".numba_conv"):
+            importlib.import_module(module, __package__)
     except Exception as error:  # numba raises errors of many kinds; whatever it is, the chunked scan still works
         return False, f"numba is installed but its kernels do not compile: {type(error).__name__}: {error}"
     return True, "compiled vector kernels, threaded"
