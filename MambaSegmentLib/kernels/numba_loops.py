@@ -57,9 +57,8 @@ def transpose_squares(_typing, source, source_row, source_square, target, target
     return _integers(7), codegen
 
 
-@intrinsic
-def softplus_rows(_typing, source, bias, target, rows):
-    """target = log(1 + exp(source + bias)); bias is one row."""
+def _applied_to_rows(operation):
+    """Code for target = operation(source + bias), row by row; bias is one row."""
 
     def codegen(context, builder, _signature, arguments):
         source, bias, target, rows = arguments
@@ -67,26 +66,22 @@ def softplus_rows(_typing, source, bias, target, rows):
         bias_row = lanes.load(bias)
         with cgutils.for_range(builder, rows) as loop:
             x = lanes.add(lanes.load(lanes.row(source, loop.index)), bias_row)
-            lanes.store(lanes.row(target, loop.index), lanes.softplus(x))
+            lanes.store(lanes.row(target, loop.index), operation(lanes, x))
         return context.get_dummy_value()
 
-    return _integers(4), codegen
+    return codegen
+
+
+@intrinsic
+def softplus_rows(_typing, source, bias, target, rows):
+    """target = log(1 + exp(source + bias)); bias is one row."""
+    return _integers(4), _applied_to_rows(Lanes.softplus)
 
 
 @intrinsic
 def sigmoid_rows(_typing, source, bias, target, rows):
     """target = 1 / (1 + exp(-(source + bias))); bias is one row."""
-
-    def codegen(context, builder, _signature, arguments):
-        source, bias, target, rows = arguments
-        lanes = Lanes(builder)
-        bias_row = lanes.load(bias)
-        with cgutils.for_range(builder, rows) as loop:
-            x = lanes.add(lanes.load(lanes.row(source, loop.index)), bias_row)
-            lanes.store(lanes.row(target, loop.index), lanes.sigmoid(x))
-        return context.get_dummy_value()
-
-    return _integers(4), codegen
+    return _integers(4), _applied_to_rows(Lanes.sigmoid)
 
 
 @intrinsic

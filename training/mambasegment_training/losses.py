@@ -10,6 +10,7 @@ al., IEEE TPAMI 2023; Dice and cross-entropy as in nnU-Net, Isensee et al. 2021.
 gradients agree with the released MambaClinix class, whose value is ours minus 1.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -43,7 +44,7 @@ class _Compared:
         return soft * inside, soft * outside, (1 - soft) * inside
 
 
-class _Loss(nn.Module):
+class _Loss(nn.Module, ABC):
     """A loss whose value follows from `_Compared`."""
 
     def __init__(self, ignore_label: int | None) -> None:
@@ -60,8 +61,9 @@ class _Loss(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             return self.evaluate(_compare(logits, labels, self.ignore_label))
 
+    @abstractmethod
     def evaluate(self, compared: _Compared) -> Tensor:
-        raise NotImplementedError
+        """The value of the loss; everything in it is float32 or float64."""
 
 
 class CrossEntropyLoss(_Loss):
