@@ -1,8 +1,8 @@
 """How much work a prediction may take, by name.
 
 best: the answers for the image and its mirror images along the model's mirror axes are averaged. A scan reads an image
-in one order; mirrored, it reads it in another, so averaging helps it more than it does convolutions. Each axis doubles
-the time.
+in one order; mirrored, it reads it in another. Each axis doubles the time. A model's
+quality_modes say what it brings.
 fast: one pass.
 """
 
