@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,13 +12,16 @@ import torch
 from MambaSegmentLib.bundle import Bundle
 from MambaSegmentLib.devices import choose_device
 from MambaSegmentLib.errors import BundleError, ConfigError, ResourceError
-from MambaSegmentLib.preprocess import preprocess, restore_labels
+from MambaSegmentLib.preprocess import preprocess
 from MambaSegmentLib.progress import CancelToken, Progress, ProgressCallback
 from MambaSegmentLib.quality import mirror_axes_for
 from MambaSegmentLib.segments import SegmentInfo
 from MambaSegmentLib.volume import Volume
 
+from .restoring import restore_slabs
 from .sliding import SlidingWindow
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +94,12 @@ class Predictor:
         with _memory_errors("segment this volume"):
             with _stage("preprocess", timings, report, cancel):
                 prepared = preprocess(volumes, self.manifest.preprocessing)
-            with _stage("network", timings, None, cancel):
-                scores = self.scores(prepared.array, progress=report, cancel=cancel)
-            with _stage("restore", timings, report, cancel):
-                values = (0, *(segment.value for segment in self.manifest.segments))
-                labels = restore_labels(scores, prepared.undo, values, cancel=cancel)
+            values = (0, *(segment.value for segment in self.manifest.segments))
+            slabs = _timed(self._window.slabs(prepared.array, progress=report, cancel=cancel), "network", timings)
+            started = time.perf_counter()
+            labels = restore_slabs(slabs, prepared.undo, values, cancel=cancel)
+            timings["restore"] = time.perf_counter() - started - timings["network"]  # they were made within
+            report(Progress("restore", 1, 1, 0.0))
         return SegmentationResult(labels, self.manifest.segments, timings)
 
     def scores(
@@ -128,6 +133,20 @@ def _stage(
     timings[name] = time.perf_counter() - started
     if report is not None:
         report(Progress(name, 1, 1, 0.0))
+
+
+def _timed(items: Iterator[_T], name: str, timings: dict[str, float]) -> Iterator[_T]:
+    """The same items; the seconds that they took to come are added up."""
+    timings[name] = 0.0
+    while True:
+        started = time.perf_counter()
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        finally:
+            timings[name] += time.perf_counter() - started
+        yield item
 
 
 @contextmanager
