@@ -52,17 +52,12 @@ class Predictor:
         self, bundle: Bundle, device: str = "auto", *, step: float | None = None, quality: str = "best"
     ) -> None:
         self.manifest = bundle.manifest
-        if self.manifest.regions is not None:
-            raise BundleError(
-                f"the model {self.manifest.name!r} predicts overlapping regions, which this version cannot; "
-                "use a model with one class per label"
-            )
         self.device = choose_device(device)
         with _memory_errors("load the model"):
             self._networks = [network.to(self.device) for network in bundle.build_networks()]
         self._window = SlidingWindow(
             self._networks,
-            len(self.manifest.segments) + 1,
+            len(self.manifest.class_values),
             self.manifest.patch_size,
             device=self.device,
             step=self.manifest.step if step is None else step,
@@ -93,8 +88,13 @@ class Predictor:
             with _stage("network", timings, None, cancel):
                 scores = self.scores(prepared.array, progress=report, cancel=cancel)
             with _stage("restore", timings, report, cancel):
-                values = (0, *(segment.value for segment in self.manifest.segments))
-                labels = restore_labels(scores, prepared.undo, values, cancel=cancel)
+                labels = restore_labels(
+                    scores,
+                    prepared.undo,
+                    self.manifest.class_values,
+                    overlapping=bool(self.manifest.regions),
+                    cancel=cancel,
+                )
         return SegmentationResult(labels, self.manifest.segments, timings)
 
     def scores(

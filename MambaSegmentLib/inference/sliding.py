@@ -49,6 +49,7 @@ class SlidingWindow:
         self._networks, self._classes, self._name = networks, classes, name
         self._slicewise = len(patch) == 2
         self._patch = (1, *patch) if self._slicewise else tuple(patch)
+        self._steps = (1.0, step, step) if self._slicewise else (step, step, step)  # each slice once
         self._mirrorings = _subsets(mirror_axes)
 
     @torch.inference_mode()
@@ -82,7 +83,7 @@ class SlidingWindow:
     def _blend(self, array: torch.Tensor, report: ProgressCallback, cancel: CancelToken) -> torch.Tensor:
         """Weighted mean of all tiles' logits; float32 (classes, K, J, I) on the CPU."""
         size = tuple(array.shape[1:])
-        corners = tile_corners(size, self._patch, self.step)
+        corners = tile_corners(size, self._patch, self._steps)
         weights = torch.from_numpy(gaussian_weights(self._patch)).to(self.device)
         total = torch.zeros((self._classes, *size))
         started = time.perf_counter()
@@ -129,7 +130,7 @@ class SlidingWindow:
 
     def _divide_by_weights(self, total: torch.Tensor) -> None:
         size = total.shape[1:]
-        k_sum, j_sum, i_sum = (weight_sum(s, p, self.step) for s, p in zip(size, self._patch, strict=True))
+        k_sum, j_sum, i_sum = (weight_sum(*axis) for axis in zip(size, self._patch, self._steps, strict=True))
         plane = np.outer(j_sum, i_sum)
         for k, weight in enumerate(k_sum):  # a plane at a time, so that no array of the volume's size is needed
             total[:, k] /= torch.from_numpy((weight * plane).astype(np.float32))
