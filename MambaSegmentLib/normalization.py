@@ -19,9 +19,9 @@ class Normalization:
     Attributes:
         kind: "zscore" subtracts the mean and divides by the standard deviation of the whole (cropped) channel;
             "zscore_nonzero" takes both from the object alone, the voxels where any channel is not zero, holes
-            included, and sets the rest to 0; "rescale_0_1" maps minimum and maximum to 0 and 1; "rgb" divides colours
-            of 0 to 255 by 255; "ct" clips to [lower, upper], then subtracts `mean` and divides by `std`, all four taken from the training set;
-            "none" only converts to float32.
+            included, and sets the rest to 0; "rescale_0_1" maps minimum and maximum to 0 and 1; "rgb" divides
+            colours of 0 to 255 by 255; "ct" clips to [lower, upper], then subtracts `mean` and divides by `std`, all
+            four taken from the training set; "none" only converts to float32.
         lower, upper, mean, std: for "ct" only, in the unit of the image.
     """
 

@@ -10,7 +10,7 @@ import torch
 
 from MambaSegmentLib.bundle import Bundle
 from MambaSegmentLib.devices import choose_device
-from MambaSegmentLib.errors import BundleError, ConfigError, ResourceError
+from MambaSegmentLib.errors import ConfigError, ResourceError
 from MambaSegmentLib.preprocess import preprocess, restore_labels
 from MambaSegmentLib.progress import CancelToken, Progress, ProgressCallback
 from MambaSegmentLib.quality import mirror_axes_for

@@ -14,7 +14,10 @@ nnunetv2 = pytest.importorskip("nnunetv2", reason="needs nnU-Net, which only the
 
 CUBIC = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
 LINEAR = {**CUBIC, "order": 1}
+REGIONS = {"background": 0, "a": [1, 2, 3], "b": [2, 3], "c": 3}
 INTENSITIES = {"mean": 40.0, "std": 30.0, "percentile_00_5": -20.0, "percentile_99_5": 130.0}
+ZSCORE = Normalization("zscore")
+MASKED = Normalization("zscore_nonzero")
 CT = Normalization("ct", -20.0, 130.0, 40.0, 30.0)
 
 
@@ -27,7 +30,7 @@ class Case:
     wanted_mm: tuple[float, ...]
     scheme: str = "ZScoreNormalization"
     masked: bool = False
-    normalization: Normalization = Normalization("zscore")
+    normalization: Normalization = ZSCORE
     transpose: tuple[int, int, int] = (0, 1, 2)
     order: int = 3
     coarse_order: int | None = 0
@@ -101,7 +104,7 @@ CASES = {
     "transposed": Case((9, 12, 15), (1.0, 2.0, 4.5), (4.0, 1.5, 1.0), transpose=(2, 0, 1)),
     "zeros around": Case((14, 15, 16), (1.0, 1.0, 1.0), (1.2, 1.2, 1.2), rim=3),
     "a mask": Case(
-        (14, 15, 16), (1.0, 1.0, 1.0), (1.2, 1.2, 1.2), masked=True, normalization=Normalization("zscore_nonzero"), rim=2
+        (14, 15, 16), (1.0, 1.0, 1.0), (1.2, 1.2, 1.2), masked=True, normalization=MASKED, rim=2
     ),
     "no scaling": Case((5, 6, 7), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), "NoNormalization", False, Normalization("none")),
     "from zero to one": Case(
@@ -146,7 +149,7 @@ def test_scores_come_back_as_nnunets(name, overlapping):
 
     case = CASES[name]
     plans = case.plans()
-    labels = {"background": 0, "a": [1, 2, 3], "b": [2, 3], "c": 3} if overlapping else dict(background=0, a=1, b=2)
+    labels = REGIONS if overlapping else {"background": 0, "a": 1, "b": 2}
     manager = LabelManager(labels, [1, 2, 3] if overlapping else None)
     volume = case.volume()
     _, _, properties = DefaultPreprocessor(verbose=False).run_case_npy(
