@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ConfigError
+from .errors import ConfigError, ImageError
 
-_KINDS = ("zscore", "zscore_nonzero", "rescale_0_1", "ct", "none")
+_KINDS = ("zscore", "zscore_nonzero", "rescale_0_1", "rgb", "ct", "none")
 _SMALLEST_DIVISOR = 1e-8  # as in nnU-Net
 
 
@@ -19,9 +19,9 @@ class Normalization:
     Attributes:
         kind: "zscore" subtracts the mean and divides by the standard deviation of the whole (cropped) channel;
             "zscore_nonzero" takes both from the object alone, the voxels where any channel is not zero, holes
-            included, and sets the rest to 0; "rescale_0_1" maps minimum and maximum to 0 and 1; "ct" clips to
-            [lower, upper], then subtracts `mean` and divides by `std`, all four taken from the training set;
-            "none" only converts to float32.
+            included, and sets the rest to 0; "rescale_0_1" maps minimum and maximum to 0 and 1; "rgb" divides
+            colours of 0 to 255 by 255; "ct" clips to [lower, upper], then subtracts `mean` and divides by `std`, all
+            four taken from the training set; "none" only converts to float32.
         lower, upper, mean, std: for "ct" only, in the unit of the image.
     """
 
@@ -69,17 +69,28 @@ class Normalization:
             object_mask: bool (K, J, I), for "zscore_nonzero".
         Returns:
             A new contiguous float32 array.
+        Raises:
+            ImageError: values outside 0 to 255 where colours are expected.
         """
         if self.kind == "none":
             return np.ascontiguousarray(channel, dtype=np.float32).copy()
         if self.kind == "ct":
             lower, upper, mean, std = (float(number or 0.0) for number in self._numbers)
             return _shift_and_scale(channel, mean, std, clip=(lower, upper))
+        if self.kind == "rgb":
+            return _shift_and_scale(_colours(channel), 0.0, 255.0)
         if self.kind == "rescale_0_1":
             low, high = float(channel.min()), float(channel.max())
             return _shift_and_scale(channel, low, high - low)
         mask = object_mask if self.needs_object_mask else None
         return _shift_and_scale(channel, *_mean_and_std(channel, mask), mask=mask)
+
+
+def _colours(channel: np.ndarray) -> np.ndarray:
+    low, high = channel.min(), channel.max()
+    if low < 0 or high > 255:
+        raise ImageError(f"the model takes colours from 0 to 255; the image ranges from {low} to {high}")
+    return channel
 
 
 def _mean_and_std(channel: np.ndarray, mask: np.ndarray | None) -> tuple[float, float]:

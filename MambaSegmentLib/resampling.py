@@ -17,7 +17,9 @@ from .errors import ConfigError
 _NO_WEIGHT = 1e-12
 
 
-def resize(array: np.ndarray, shape: Sequence[int], orders: Sequence[int]) -> np.ndarray:
+def resize(
+    array: np.ndarray, shape: Sequence[int], orders: Sequence[int], coarse_axis: int | None = None
+) -> np.ndarray:
     """Resize a 3-D array.
 
     Args:
@@ -25,16 +27,24 @@ def resize(array: np.ndarray, shape: Sequence[int], orders: Sequence[int]) -> np
         shape: the new number of voxels on each axis.
         orders: spline order on each axis: 0 nearest, 1 linear, 2, 3 cubic. From order 2 on the result is clipped to
             the range of `array`, since a spline overshoots at edges.
+        coarse_axis: resize slice by slice across this axis first, each slice clipped to its own range, and then along
+            it, as nnU-Net does for thick slices.
     Returns:
         float32, contiguous, of the new shape.
     """
     changed = [axis for axis in range(3) if array.shape[axis] != shape[axis]]
     if not changed:
         return array
-    bounds = (array.min(), array.max()) if any(orders[axis] > 1 for axis in changed) else None
-    for axis in sorted(changed, key=lambda axis: shape[axis] / array.shape[axis]):  # shrink first: less to compute
-        array = _resize_axis(array, axis, shape[axis], orders[axis])
-    return np.ascontiguousarray(array if bounds is None else np.clip(array, *bounds), dtype=np.float32)
+    within = tuple(axis for axis in range(3) if axis != coarse_axis)
+    overshoots = any(orders[axis] > 1 for axis in changed if axis in within)
+    bounds = (array.min(within, keepdims=True), array.max(within, keepdims=True)) if overshoots else None
+    for axis in sorted(set(changed) & set(within), key=lambda axis: shape[axis] / array.shape[axis]):
+        array = _resize_axis(array, axis, shape[axis], orders[axis])  # shrunk first: less to compute
+    if bounds is not None:
+        array = np.clip(array, *bounds)
+    if coarse_axis in changed:
+        array = _resize_axis(array, coarse_axis, shape[coarse_axis], orders[coarse_axis])
+    return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def resized_shape(
@@ -42,7 +52,7 @@ def resized_shape(
 ) -> tuple[int, int, int]:
     """How many voxels of the wanted size fill the same extent, rounded, at least one; None keeps an axis."""
     sizes = [
-        size if wanted is None else max(1, round(size * spacing / wanted))
+        size if wanted is None else max(1, round(spacing / wanted * size))  # in nnU-Net's order, for the same rounding
         for size, spacing, wanted in zip(shape, spacing_mm, wanted_mm, strict=True)
     ]
     return sizes[0], sizes[1], sizes[2]

@@ -11,7 +11,7 @@ import torch
 
 from MambaSegmentLib.bundle import Bundle
 from MambaSegmentLib.devices import choose_device
-from MambaSegmentLib.errors import BundleError, ConfigError, ResourceError
+from MambaSegmentLib.errors import ConfigError, ResourceError
 from MambaSegmentLib.preprocess import preprocess
 from MambaSegmentLib.progress import CancelToken, Progress, ProgressCallback
 from MambaSegmentLib.quality import mirror_axes_for
@@ -56,17 +56,12 @@ class Predictor:
         self, bundle: Bundle, device: str = "auto", *, step: float | None = None, quality: str = "best"
     ) -> None:
         self.manifest = bundle.manifest
-        if self.manifest.regions is not None:
-            raise BundleError(
-                f"the model {self.manifest.name!r} predicts overlapping regions, which this version cannot; "
-                "use a model with one class per label"
-            )
         self.device = choose_device(device)
         with _memory_errors("load the model"):
             self._networks = [network.to(self.device) for network in bundle.build_networks()]
         self._window = SlidingWindow(
             self._networks,
-            len(self.manifest.segments) + 1,
+            len(self.manifest.class_values),
             self.manifest.patch_size,
             device=self.device,
             step=self.manifest.step if step is None else step,
@@ -94,10 +89,15 @@ class Predictor:
         with _memory_errors("segment this volume"):
             with _stage("preprocess", timings, report, cancel):
                 prepared = preprocess(volumes, self.manifest.preprocessing)
-            values = (0, *(segment.value for segment in self.manifest.segments))
             slabs = _timed(self._window.slabs(prepared.array, progress=report, cancel=cancel), "network", timings)
             started = time.perf_counter()
-            labels = restore_slabs(slabs, prepared.undo, values, cancel=cancel)
+            labels = restore_slabs(
+                slabs,
+                prepared.undo,
+                self.manifest.class_values,
+                overlapping=bool(self.manifest.regions),
+                cancel=cancel,
+            )
             timings["restore"] = time.perf_counter() - started - timings["network"]  # they were made within
             report(Progress("restore", 1, 1, 0.0))
         return SegmentationResult(labels, self.manifest.segments, timings)

@@ -12,35 +12,45 @@ import torch
 import torch.nn.functional as F
 
 from MambaSegmentLib.errors import ShapeError
-from MambaSegmentLib.preprocess import Undo
+from MambaSegmentLib.preprocess import Undo, label_dtype, restore_labels
 from MambaSegmentLib.progress import CancelToken
 from MambaSegmentLib.volume import Volume
 
 Slabs = Iterable[tuple[int, torch.Tensor]]
 
 
-def restore_slabs(slabs: Slabs, undo: Undo, values: Sequence[int], *, cancel: CancelToken | None = None) -> Volume:
+def restore_slabs(
+    slabs: Slabs,
+    undo: Undo,
+    values: Sequence[int],
+    *,
+    overlapping: bool = False,
+    cancel: CancelToken | None = None,
+) -> Volume:
     """Take the best class of each voxel, on exactly the grid of the case's first volume.
 
     Args:
         slabs: first row and scores, float32 (classes, rows, J, I), of the prepared grid in order; class 0 is the
             background.
         values: label value of each class.
+        overlapping: the classes are regions, as for `preprocess.restore_labels`.
     Returns:
         Labels; uint8, or uint16 where a value exceeds 255. 0 outside the crop.
     Raises:
         ShapeError: slabs that do not make up the prepared grid. Cancelled: on request.
     """
-    dtype = np.uint8 if max(values) <= 255 else np.uint16
-    lookup = np.asarray(values, dtype=dtype)
-    turned = np.zeros([undo.shape[axis] for axis in undo.turn.axes], dtype=dtype)
+    if max(undo.scores.orders) > 1:  # a spline reaches over all rows, so they are needed at once
+        whole = np.concatenate([slab.numpy() for _, slab in slabs], axis=1)
+        return restore_labels(whole, undo, values, overlapping=overlapping, cancel=cancel)
+    shape = undo.crop_shape[1:]
+    decide = PaintedRegions(values, shape) if overlapping else BestClass(values, shape)
+    turned = np.zeros([undo.shape[axis] for axis in undo.turn.axes], dtype=decide.dtype)
     inside = turned[undo.crop_slices]
-    best_of = BestClass(len(values), undo.crop_shape[1:])
     with _one_thread_between(slabs) as slabs:
         for row, scores in rows_on_crop(slabs, undo, len(values)):
             if cancel is not None:
                 cancel.raise_if_cancelled()
-            inside[row] = lookup[best_of(scores)]
+            inside[row] = decide(scores)
     return undo.grid(np.ascontiguousarray(undo.turn.undo(turned)))
 
 
@@ -50,8 +60,8 @@ def rows_on_crop(slabs: Slabs, undo: Undo, classes: int) -> Iterable[tuple[int, 
     Raises:
         ShapeError: slabs that do not make up the prepared grid.
     """
-    enlarge = _enlarger(undo.prepared_shape[1:], undo.crop_shape[1:], undo.label_orders[1:])
-    lower, fraction = _neighbours(undo.prepared_shape[0], undo.crop_shape[0], undo.label_orders[0])
+    enlarge = _enlarger(undo.prepared_shape[1:], undo.crop_shape[1:], undo.scores.orders[1:])
+    lower, fraction = _neighbours(undo.prepared_shape[0], undo.crop_shape[0], undo.scores.orders[0])
     upper = np.minimum(lower + 1, undo.prepared_shape[0] - 1)
     kept: dict[int, torch.Tensor] = {}  # rows of the prepared grid that a slice may still need
     row = 0
@@ -68,27 +78,45 @@ def rows_on_crop(slabs: Slabs, undo: Undo, classes: int) -> Iterable[tuple[int, 
 
 
 class BestClass:
-    """Index of the largest score, voxel by voxel; the first one on a tie. Its buffers serve one slice after another.
+    """Value of the class with the largest score, voxel by voxel; the first one on a tie.
 
-    `torch.argmax` does the same but is many times slower across the first axis.
+    `torch.argmax` does the same but is many times slower across the first axis. The buffers serve one slice after
+    another.
     """
 
-    def __init__(self, classes: int, shape: Sequence[int]) -> None:
+    def __init__(self, values: Sequence[int], shape: Sequence[int]) -> None:
+        self.dtype = label_dtype(max(values))
+        self._values = np.asarray(values, dtype=self.dtype)
         self._highest = torch.empty(tuple(shape))
         self._better = torch.empty(tuple(shape), dtype=torch.bool)
-        self._dtype = torch.uint8 if classes <= 256 else torch.int32
-        self._index = torch.empty(tuple(shape), dtype=self._dtype)
+        self._index = torch.empty(tuple(shape), dtype=torch.uint8 if len(values) <= 256 else torch.int32)
 
     def __call__(self, scores: torch.Tensor) -> np.ndarray:
-        """(classes, J, I) -> (J, I), overwritten by the next call."""
+        """(classes, J, I) -> (J, I)."""
         self._highest.copy_(scores[0])
         self._index.zero_()
         for number in range(1, len(scores)):
             torch.gt(scores[number], self._highest, out=self._better)
             # numbers grow, so the largest one that was ever better is the best: no masked copy is needed
-            torch.maximum(self._index, self._better.to(self._dtype) * number, out=self._index)
+            torch.maximum(self._index, self._better.to(self._index.dtype) * number, out=self._index)
             torch.maximum(self._highest, scores[number], out=self._highest)
-        return self._index.numpy()
+        return self._values[self._index.numpy()]
+
+
+class PaintedRegions:
+    """Value of the last region whose logit is above zero, its probability above one half; 0 where there is none."""
+
+    def __init__(self, values: Sequence[int], shape: Sequence[int]) -> None:
+        self.dtype = label_dtype(max(values))
+        self._values = values
+        self._shape = tuple(shape)
+
+    def __call__(self, scores: torch.Tensor) -> np.ndarray:
+        """(regions, J, I) -> (J, I)."""
+        labels = np.zeros(self._shape, dtype=self.dtype)
+        for value, logit in zip(self._values, scores, strict=True):
+            labels[(logit > 0).numpy()] = value
+        return labels
 
 
 @contextmanager

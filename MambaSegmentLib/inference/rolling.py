@@ -19,19 +19,19 @@ class RollingBlend:
         classes: channels of an answer.
         size: voxels (K, J, I) that the tiles cover.
         patch: voxels of a tile.
-        step: distance of tiles as a fraction of the patch.
+        steps: distance of tiles along each axis as a fraction of the patch.
         device: where tiles come from and rows are kept.
     """
 
     def __init__(
-        self, classes: int, size: Sequence[int], patch: Sequence[int], step: float, device: torch.device
+        self, classes: int, size: Sequence[int], patch: Sequence[int], steps: Sequence[float], device: torch.device
     ) -> None:
         self._patch = tuple(patch)
         self._rows = torch.zeros((classes, patch[0], *size[1:]), device=device)
         self._first = 0  # row of the volume that row 0 of `_rows` is
         self._single = tuple(size) == self._patch
         self._weights = torch.from_numpy(gaussian_weights(patch)).to(device)
-        self._k_sum, j_sum, i_sum = (weight_sum(s, p, step) for s, p in zip(size, patch, strict=True))
+        self._k_sum, j_sum, i_sum = (weight_sum(*axis) for axis in zip(size, patch, steps, strict=True))
         self._plane_sum = np.outer(j_sum, i_sum)
 
     def add(self, corner: Sequence[int], logits: torch.Tensor) -> None:

@@ -50,6 +50,7 @@ class SlidingWindow:
         self._networks, self._classes, self._name = networks, classes, name
         self._slicewise = len(patch) == 2
         self._patch = (1, *patch) if self._slicewise else tuple(patch)
+        self._steps = (1.0, step, step) if self._slicewise else (step, step, step)  # each slice once
         self._mirrorings = _subsets(mirror_axes)
 
     def scores(
@@ -105,8 +106,8 @@ class SlidingWindow:
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """First row and weighted mean of all tiles' logits, as soon as no tile can change them."""
         size = tuple(array.shape[1:])
-        corners = tile_corners(size, self._patch, self.step)
-        blend = RollingBlend(self._classes, size, self._patch, self.step, self.device)
+        corners = tile_corners(size, self._patch, self._steps)
+        blend = RollingBlend(self._classes, size, self._patch, self._steps, self.device)
         started = time.perf_counter()
         report(Progress("network", 0, len(corners)))
         for done, corner in enumerate(corners, start=1):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from MambaSegmentLib.errors import Cancelled, ShapeError
-from MambaSegmentLib.inference.restoring import BestClass, restore_slabs
+from MambaSegmentLib.inference.restoring import BestClass, PaintedRegions, restore_slabs
 from MambaSegmentLib.normalization import Normalization
 from MambaSegmentLib.preprocess import PreprocessingSpec, Undo, preprocess, restore_labels
 from MambaSegmentLib.progress import CancelToken
@@ -39,6 +39,7 @@ def in_slabs(scores: np.ndarray, cuts: list[int]) -> Iterator[tuple[int, torch.T
     axes=st.permutations([0, 1, 2]),
     cuts=st.lists(st.integers(1, 12), max_size=4),
     seed=st.integers(0, 1000),
+    overlapping=st.booleans(),
 )
 def test_slabs_give_what_the_whole_gives(
     shape: tuple[int, int, int],
@@ -48,6 +49,7 @@ def test_slabs_give_what_the_whole_gives(
     axes: list[int],
     cuts: list[int],
     seed: int,
+    overlapping: bool,
 ) -> None:
     spec = PreprocessingSpec(
         (Normalization("none"),),
@@ -63,8 +65,9 @@ def test_slabs_give_what_the_whole_gives(
         np.broadcast_to(np.arange(4.0)[:, None, None, None], (4, *undo.prepared_shape)), axis=0
     )
     scores = (scores + np.random.default_rng(seed + 1).uniform(0, 0.4, scores.shape)).astype(np.float32)
-    whole = restore_labels(scores, undo, VALUES)
-    streamed = restore_slabs(in_slabs(scores, cuts), undo, VALUES)
+    scores -= 1.5 if overlapping else 0
+    whole = restore_labels(scores, undo, VALUES, overlapping=overlapping)
+    streamed = restore_slabs(in_slabs(scores, cuts), undo, VALUES, overlapping=overlapping)
     assert streamed.array.dtype == np.uint16
     assert streamed.same_grid(whole)
     assert np.mean(streamed.array != whole.array) <= 0.002  # a tie within float32's rounding may fall either way
@@ -77,10 +80,25 @@ def undo() -> Undo:
 
 
 def test_the_best_class_is_the_first_of_equals() -> None:
-    best = BestClass(3, (1, 4))
+    best = BestClass((0, 3, 300), (1, 4))
     scores = torch.tensor([[[1.0, 0, 0, 2]], [[1.0, 2, 0, 2]], [[0.0, 2, 5, 2]]])
-    assert best(scores).tolist() == [[0, 1, 2, 0]]
-    assert best(-scores).tolist() == [[2, 0, 0, 0]]  # buffers hold nothing of the call before
+    assert best(scores).tolist() == [[0, 3, 300, 0]]
+    assert best(-scores).tolist() == [[300, 0, 0, 0]]  # buffers hold nothing of the call before
+
+
+def test_regions_are_painted_one_over_the_other() -> None:
+    painted = PaintedRegions((2, 1), (1, 4))
+    assert painted(torch.tensor([[[1.0, 1, -1, 0]], [[-1.0, 1, 1, 0]]])).tolist() == [[2, 1, 1, 0]]
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_splines_take_all_rows_at_once(overlapping: bool) -> None:
+    spec = PreprocessingSpec((Normalization("none"),), spacing_mm=(0.5, 1.0, 1.7), score_orders=(3, None))
+    undo = preprocess([a_volume((5, 6, 7), (1.0, 1.0, 1.0))], spec).undo
+    scores = np.random.default_rng(0).normal(size=(4, *undo.prepared_shape)).astype(np.float32)
+    whole = restore_labels(scores, undo, VALUES, overlapping=overlapping)
+    streamed = restore_slabs(in_slabs(scores, [2, 3]), undo, VALUES, overlapping=overlapping)
+    assert np.array_equal(streamed.array, whole.array)
 
 
 @pytest.mark.parametrize(
