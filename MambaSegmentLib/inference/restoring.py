@@ -44,14 +44,14 @@ def restore_slabs(
         return restore_labels(whole, undo, values, overlapping=overlapping, cancel=cancel)
     shape = undo.crop_shape[1:]
     decide = PaintedRegions(values, shape) if overlapping else BestClass(values, shape)
-    turned = np.zeros([undo.shape[axis] for axis in undo.turn.axes], dtype=decide.dtype)
-    inside = turned[undo.crop_slices]
+    labels = np.zeros(undo.shape, dtype=decide.dtype)
+    inside = undo.turn.apply(labels)[undo.crop_slices]  # a view: what is written there lands in its place
     with _one_thread_between(slabs) as slabs:
         for row, scores in rows_on_crop(slabs, undo, len(values)):
             if cancel is not None:
                 cancel.raise_if_cancelled()
             inside[row] = decide(scores)
-    return undo.grid(np.ascontiguousarray(undo.turn.undo(turned)))
+    return undo.grid(labels)
 
 
 def rows_on_crop(slabs: Slabs, undo: Undo, classes: int) -> Iterable[tuple[int, torch.Tensor]]:
