@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import ConfigError
-from . import lightm_unet, mamba_unet, mambaclinix, resenc_unet, swin_umamba, swin_umamba_d, umamba
+from . import lightm_unet, mamba_unet, mambaclinix, resenc_unet, stock_unet, swin_umamba, swin_umamba_d, umamba
 from .renaming import Renaming
 
 
@@ -76,6 +76,18 @@ ARCHITECTURES: dict[str, Architecture] = {
         swin_umamba_d.SwinUMambaD,
         swin_umamba_d.PUBLISHED_NAMES,
         swin_umamba_d.refuse_other_versions,
+    ),
+    "plain_conv_unet": Architecture(
+        stock_unet.StockUNetConfig,
+        stock_unet.StockUNet,
+        stock_unet.PUBLISHED_NAMES,
+        stock_unet.refuse_other_versions,
+    ),
+    "residual_encoder_unet": Architecture(
+        stock_unet.StockUNetConfig,
+        stock_unet.ResidualEncoderUNet,
+        stock_unet.PUBLISHED_NAMES,
+        stock_unet.refuse_other_versions,
     ),
 }
 
