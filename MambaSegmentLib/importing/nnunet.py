@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import BundleError
 from ..progress import CancelToken, Progress, ProgressCallback
 from .dataset_json import DatasetFacts, read_dataset
-from .json_file import read_json_object
+from .json_file import entry, read_json_object
 from .model import ORIENTATION_NOTE, ForeignModel, plain_name
 from .networks import architecture_of, options_of
 from .plans import Plan, resolve
@@ -38,12 +38,13 @@ def read_results(
     found = find_checkpoints(results, which, folds)
     plans = read_json_object(results.path / "plans.json")
     dataset = read_json_object(results.path / "dataset.json")
+    configurations = (configuration, results.named_configuration)
+    _look_ahead(plans, dataset, configuration or results.named_configuration)
     checkpoints: dict[str, Checkpoint] = {}
     for number, (fold, path) in enumerate(found):
         if progress is not None:
             progress(Progress("read", number, len(found)))
         checkpoints[fold] = read_checkpoint(path, cancel=cancel)
-    configurations = (configuration, results.named_configuration)
     model = model_of(plans, dataset, checkpoints, configurations=configurations, architecture=architecture)
     files = [
         {"name": path.relative_to(results.path).as_posix(), "sha256": checkpoints[fold].sha256} for fold, path in found
@@ -93,13 +94,8 @@ def model_of(
     for checkpoint in checkpoints.values():
         if (checkpoint.facts.get("trainer_name"), _configuration_of(checkpoint) or name) != (trainer, name):
             raise BundleError(f"{checkpoint.path} is of another training than {first.path}; import them apart")
-    plan = resolve(plans, name)
-    if plan.content.get("previous_stage"):
-        raise BundleError(
-            f"{plan.where} is the second stage of a cascade: it takes the labels of {plan.content['previous_stage']!r} "
-            "as further channels, which this version cannot give; import that stage, or a configuration of its own"
-        )
-    dataset = read_dataset(dataset_json)
+    plan, dataset = resolve(plans, name), read_dataset(dataset_json)
+    _refuse_cascade(plan)
     chosen = architecture or architecture_of(trainer, first.weights)
     options = options_of(
         chosen,
@@ -132,6 +128,23 @@ def model_of(
         },
         notes=tuple(_notes(plan, first, dataset)),
     )
+
+
+def _look_ahead(plans: Mapping[str, Any], dataset_json: Mapping[str, Any], configuration: str | None) -> None:
+    """Find what is wrong with the small files before the large ones are read."""
+    dataset = read_dataset(dataset_json)
+    if configuration in entry(plans, "configurations", Mapping, "plans.json"):
+        plan = resolve(plans, str(configuration))
+        _refuse_cascade(plan)
+        preparation_of(plan, len(dataset.channels))
+
+
+def _refuse_cascade(plan: Plan) -> None:
+    if plan.content.get("previous_stage"):
+        raise BundleError(
+            f"{plan.where} is the second stage of a cascade: it takes the labels of {plan.content['previous_stage']!r} "
+            "as further channels, which this version cannot give; import that stage, or a configuration of its own"
+        )
 
 
 def _configuration_of(checkpoint: Checkpoint) -> str | None:
