@@ -4,13 +4,14 @@
 the prepared data is at hand. This one serves where the run and dataset.json of its work folder are all there is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError, ConfigError
 from ..manifest import Channel
 from ..preprocess import PreprocessingSpec
+from ..segments import SegmentInfo
 from .dataset_json import DatasetFacts, segments_of
 from .json_file import entry, read_json_object
 from .model import ForeignModel, plain_name
@@ -19,7 +20,6 @@ from .reading import read_checkpoint
 _BEST, _CONFIG, _DATASET = "best.safetensors", "config.json", "dataset.json"
 _WEIGHTS = "weights/"
 _KEY = "mambatrain"
-_TEXTS = ("description", "license")
 
 
 def is_run(path: Path) -> bool:
@@ -64,14 +64,19 @@ def _model(
     path: Path, config: Mapping[str, Any], work: Mapping[str, Any], weights: Mapping[str, Any], files: Any
 ) -> ForeignModel:
     network, card = config["network"], config.get("card") or {}
-    segments = segments_of({label["value"]: label["name"] for label in work["labels"]})
-    channels = tuple(Channel(name) for name in work["channels"])
+    segments = _segments(work["labels"], card)
+    channels = tuple(
+        Channel(**entry) for entry in card.get("channels") or [{"name": name} for name in work["channels"]]
+    )
     augment = config.get("augment") or {}
-    texts = {key: card[key] for key in _TEXTS if isinstance(card.get(key), str)}
     return ForeignModel(
         name=plain_name(str(card.get("name") or path.name)),
         architecture=network["name"],
-        options={"in_channels": len(channels), "num_classes": len(segments) + 1, **(network.get("options") or {})},
+        options={
+            "in_channels": len(work["channels"]),
+            "num_classes": len(segments) + 1,
+            **(network.get("options") or {}),
+        },
         dataset=DatasetFacts(channels, segments, (), work.get("ignore_label")),
         preprocessing=PreprocessingSpec.from_json(work["preprocessing"]),
         patch_size=tuple((config.get("data") or {}).get("patch_size") or work["plan"]["patch_size"]),
@@ -81,5 +86,17 @@ def _model(
         step=(config.get("validation") or {}).get("tile_step", 0.5),
         training={"dataset": str(work.get("name", "")), "epochs": config.get("epochs"), "imported": {"files": files}},
         notes=("its Dice was not measured; `mambatrain export` does that",),
-        **texts,
+        description=_text(card.get("description", "")),
+        license=_text(card.get("license", "")),
     )
+
+
+def _segments(labels: Sequence[Mapping[str, Any]], card: Mapping[str, Any]) -> tuple[SegmentInfo, ...]:
+    """The data set's labels, with the names, colours and codes of the card where it has them."""
+    plain = segments_of({label["value"]: label["name"] for label in labels})
+    told = {entry["value"]: entry for entry in card.get("labels") or []}
+    return tuple(SegmentInfo.from_json({**segment.to_json(), **told.get(segment.value, {})}) for segment in plain)
+
+
+def _text(value: str | Sequence[str]) -> str:
+    return "\n".join(line.strip() for line in ([value] if isinstance(value, str) else value))

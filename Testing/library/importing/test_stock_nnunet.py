@@ -122,7 +122,7 @@ def written(folder, stock: Stock):
 
 
 def use_single_precision(changed: pytest.MonkeyPatch) -> None:
-    """nnU-Net adds tiles up in half precision, which turns near ties; in single precision it can be compared sharply."""
+    """nnU-Net adds tiles up in half precision, which turns near ties; in single precision it compares sharply."""
     from nnunetv2.inference import predict_from_raw_data
 
     in_half = predict_from_raw_data.compute_gaussian
