@@ -213,6 +213,13 @@ def older_configuration(patch: list[int], strides: list[list[int]], **changes: A
     }
 
 
+def newer_form(content: Mapping[str, Any], **architecture: Any) -> dict[str, Any]:
+    """A configuration as nnU-Net has written it since 2.3, with `architecture` in place of the older keys."""
+    older = ("UNet_class", "UNet_base", "unet_max", "n_conv", "num_pool", "pool_op", "conv_kernel")
+    kept = {key: value for key, value in content.items() if not key.startswith(older)}
+    return {**kept, "architecture": architecture}
+
+
 def plans_of(configurations: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     return {
         "dataset_name": "Dataset901_Made",

@@ -21,6 +21,7 @@ from Testing.foreign_models import (
     authors_state_dict,
     checkpoint_of,
     dataset_of,
+    newer_form,
     older_configuration,
     plans_of,
     write_results,
@@ -36,12 +37,10 @@ REGIONS = {"labels": {"background": 0, "all": [1, 2, 3], "core": [2, 3], "in": 3
 
 def newer_configuration(class_name: str, blocks: str, counts: list[int], **changes: Any) -> dict[str, Any]:
     """A configuration as nnU-Net has planned it since 2.3."""
-    content = older_configuration([4, 16, 16], STRIDES, **changes)
-    for name in [key for key in content if key.startswith(("UNet", "unet", "n_conv", "pool_op", "conv_k", "num_pool"))]:
-        del content[name]
-    content["architecture"] = {
-        "network_class_name": f"dynamic_network_architectures.architectures.unet.{class_name}",
-        "arch_kwargs": {
+    return newer_form(
+        older_configuration([4, 16, 16], STRIDES, **changes),
+        network_class_name=f"dynamic_network_architectures.architectures.unet.{class_name}",
+        arch_kwargs={
             "n_stages": 3,
             "features_per_stage": [6, 8, 8],
             "conv_op": "torch.nn.modules.conv.Conv3d",
@@ -57,9 +56,8 @@ def newer_configuration(class_name: str, blocks: str, counts: list[int], **chang
             "nonlin": "torch.nn.LeakyReLU",
             "nonlin_kwargs": {"inplace": True},
         },
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    }
-    return content
+        _kw_requires_import=["conv_op", "norm_op", "dropout_op", "nonlin"],
+    )
 
 
 PLAIN = newer_configuration("PlainConvUNet", "n_conv_per_stage", [2, 1, 1], spacing=[3.5, 0.9, 0.8])
