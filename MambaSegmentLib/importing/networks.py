@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError
+from ..models.registry import architecture_named
 from .plans import NetworkPlan, Plan
 from .sizes import SIZES_FROM_WEIGHTS
 
@@ -101,6 +102,7 @@ def options_of(
         dims = {"spatial_dims": len(patch_size)} if architecture == "lightm_unet" else {}
         _check_dimensions(architecture, patch_size)
         return {**common, **dims, **sizes}
+    architecture_named(architecture)  # a name of the user's may be wrong, which is said before anything is missing
     if plan is None:
         raise BundleError(
             f"weights do not tell the strides of {architecture}; import the results folder or nnU-Net's checkpoint, "

@@ -77,6 +77,10 @@ ARCHITECTURES: dict[str, Architecture] = {
         swin_umamba_d.PUBLISHED_NAMES,
         swin_umamba_d.refuse_other_versions,
     ),
+}
+
+# built by another package, for models that users have already
+STOCK_ARCHITECTURES: dict[str, Architecture] = {
     "plain_conv_unet": Architecture(
         stock_unet.StockUNetConfig,
         stock_unet.StockUNet,
@@ -92,15 +96,21 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+def architecture_named(name: str) -> Architecture:
+    """Raises: ConfigError, for a name that is not known."""
+    known = ARCHITECTURES | STOCK_ARCHITECTURES
+    if name not in known:
+        raise ConfigError(f"unknown architecture {name!r}; known: {', '.join(sorted(known))}")
+    return known[name]
+
+
 def build_model(name: str, options: Mapping[str, Any]) -> nn.Module:
     """Build the network that a bundle or a training config names.
 
     Raises:
         ConfigError: unknown name, an option that it does not have, or a value that makes no sense.
     """
-    if name not in ARCHITECTURES:
-        raise ConfigError(f"unknown architecture {name!r}; known: {', '.join(sorted(ARCHITECTURES))}")
-    architecture = ARCHITECTURES[name]
+    architecture = architecture_named(name)
     try:
         config = architecture.config(**options)
     except TypeError as error:  # a misspelt or missing option

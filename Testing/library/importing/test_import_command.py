@@ -352,7 +352,7 @@ def test_bare_weights_of_mamba_unet_with_the_facts_they_lack(tmp_path, importing
         ([*FACTS[:5], "33,32"], 3, "multiples of (32, 32)"),
         ([*FACTS[:5], "32,32,32"], 3, "mamba_unet is a 2D network"),
         ([*FACTS, "--channels", "a,b"], 3, "of another shape"),
-        ([*FACTS, "--architecture", "unet"], 3, "strides of unet"),
+        ([*FACTS, "--architecture", "unet"], 2, "unknown architecture 'unet'"),
     ],
 )
 def test_facts_that_are_missing_or_do_not_fit(tmp_path, importing, arguments, code, message):

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from MambaSegmentLib.models import ARCHITECTURES, build_model
+from MambaSegmentLib.models import build_model
+from MambaSegmentLib.models.registry import architecture_named
 from MambaSegmentLib.models.renaming import renamed
 from Testing.foreign_models import AUTHORS_NAMES, aliases_of
 from Testing.library.models.published_sizes import options_of
@@ -50,5 +51,5 @@ def test_the_library_undoes_them(architecture):
         options["input_size"] = [16, 16, 16]
     with torch.device("meta"):
         names = list(build_model(architecture, options).state_dict())
-    table = ARCHITECTURES[architecture].published_names
+    table = architecture_named(architecture).published_names
     assert [renamed(AUTHORS_NAMES[architecture](name), table) for name in names] == names
