@@ -68,7 +68,8 @@ def read_checkpoint(
         return _read_safetensors(path)
     memory_bytes = memory_bytes or _MEMORY_BYTES + _MEMORY_PER_FILE_BYTE * status.st_size
     with tempfile.TemporaryDirectory(prefix="mambasegment-import-", ignore_cleanup_errors=True) as folder:
-        _run_child(path.resolve(), Path(folder), longest_s, memory_bytes, cancel or CancelToken())
+        last_line = _open_apart(path.resolve(), Path(folder), longest_s, memory_bytes, cancel or CancelToken())
+        _raise_problem(path, Path(folder), last_line)
         weights = _tensors(Path(folder) / WEIGHTS)
         facts = json.loads((Path(folder) / FACTS).read_text(encoding="utf-8"))
     for name, original in facts.pop("aliases").items():
@@ -99,7 +100,8 @@ def _tensors(path: Path) -> "dict[str, Tensor]":
         raise BundleError(f"the weights in {path} cannot be read: {problem}") from problem
 
 
-def _run_child(source: Path, folder: Path, longest_s: float, memory_bytes: int, cancel: CancelToken) -> None:
+def _open_apart(source: Path, folder: Path, longest_s: float, memory_bytes: int, cancel: CancelToken) -> str:
+    """Let a process of its own open the file and write into the folder; returns the last line it complained with."""
     started = time.monotonic()
     with tempfile.TemporaryFile() as log, _child(source, folder, log) as process:  # a pipe could fill and stop it
         while process.poll() is None:
@@ -113,12 +115,15 @@ def _run_child(source: Path, folder: Path, longest_s: float, memory_bytes: int, 
                 raise ResourceError(f"reading {source} takes longer than {longest_s:.0f} s; it is not read")
             time.sleep(_EVERY_S)
         log.seek(0)
-        errors = log.read().decode(errors="replace")
+        lines = log.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit code {process.returncode}"
+
+
+def _raise_problem(source: Path, folder: Path, last_line: str) -> None:
     if (folder / PROBLEM).is_file():
         raise BundleError(json.loads((folder / PROBLEM).read_text(encoding="utf-8")))
-    if process.returncode != 0 or not (folder / FACTS).is_file():
-        last = (errors.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
-        raise BundleError(f"{source} could not be read; the process that opened it ended with: {last}")
+    if not (folder / FACTS).is_file():  # it is written last
+        raise BundleError(f"{source} could not be read; the process that opened it ended with: {last_line}")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from MambaSegmentLib.cli import main
 from MambaSegmentLib.errors import BundleError, Cancelled, ResourceError
+from MambaSegmentLib.importing import reading
 from MambaSegmentLib.importing.archive import unpacked
 from MambaSegmentLib.importing.pickle_scan import scan_pickle
 from MambaSegmentLib.importing.reading import read_checkpoint
@@ -346,3 +347,11 @@ def test_a_target_is_looked_at_before_the_file(tmp_path, capsys):
     ]:
         assert main(["models", "import", str(path), *arguments]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_reading_process_that_dies_is_reported(tmp_path, weights, monkeypatch):
+    """Its death is faked: it leaves nothing behind but its last line."""
+    torch.save(weights, tmp_path / "a.pth")
+    monkeypatch.setattr(reading, "_open_apart", lambda *_: "Segmentation fault")
+    with pytest.raises(BundleError, match="ended with: Segmentation fault"):
+        read_checkpoint(tmp_path / "a.pth")

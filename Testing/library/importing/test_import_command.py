@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 import MambaSegmentLib as ms
 from MambaSegmentLib.bundle import read_bundle, read_manifest
 from MambaSegmentLib.cli import main
-from MambaSegmentLib.importing import cli
+from MambaSegmentLib.importing import child, cli, reading
 from MambaSegmentLib.volume import Volume
 from Testing.foreign_models import (
     a_network,
@@ -46,6 +46,17 @@ def a_results_folder(parent, configuration="2d", trainer=TRAINER, folds=("0",), 
     checkpoint = parts.get("checkpoint") or checkpoint_of(trainer, configuration, weights_of())
     folder = parent / f"{trainer}__nnUNetPlans__{configuration}"
     return write_results(folder, plans, parts.get("dataset") or dataset_of(), dict.fromkeys(folds, checkpoint), which)
+
+
+@pytest.fixture(autouse=True)
+def opened_here(monkeypatch):
+    """Files are opened in the test's process: starting one for each takes a second. Other tests here start them."""
+
+    def open_here(source, folder, *_bounds):
+        child.main(source, folder)
+        return "opened here"
+
+    monkeypatch.setattr(reading, "_open_apart", open_here)
 
 
 @pytest.fixture
