@@ -114,7 +114,8 @@ def _read_folder(arguments: argparse.Namespace, folder: Path, progress: Progress
     if results is None:
         raise BundleError(
             f"{arguments.path} is no trained model: expected a results folder of nnU-Net (plans.json, dataset.json and "
-            "fold_0 … in it, or such folders below it) or a run of mambatrain"
+            "fold_0 … in it, or such folders below it) or a run of mambatrain. A checkpoint_final.pth can be given by "
+            "itself"
         )
     return read_results(
         results,

@@ -82,7 +82,10 @@ def _label_lists(labels: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         labels = {name: int(value) for value, name in labels.items()}
     lists = {}
     for name, value in labels.items():
-        group = value if isinstance(value, list | tuple) else [value]
+        group = [
+            int(number) if isinstance(number, str) and number.isdecimal() else number  # nnU-Net takes both
+            for number in (value if isinstance(value, list) else [value])
+        ]
         if not group or not all(type(number) is int and number >= 0 for number in group):
             raise BundleError(f"{_FILE}: the label {name!r} is {value!r:.200}; expected a whole number, or several")
         lists[str(name)] = tuple(sorted(set(group)))

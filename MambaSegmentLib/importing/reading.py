@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ..errors import BundleError, ResourceError
 from ..progress import CancelToken
 from ..safetensors_file import read_header
+from ..worker.process_tree import end_process_tree
 from .child import FACTS, PROBLEM, WEIGHTS
 
 if TYPE_CHECKING:
@@ -147,14 +148,18 @@ def _child(source: Path, folder: Path, log: IO[bytes]) -> Iterator[subprocess.Po
         yield process
     finally:
         if process.poll() is None:
-            process.kill()
+            end_process_tree(process.pid)  # what was started may be a launcher, whose death would not be enough
         process.wait()
 
 
 def _resident_bytes(pid: int) -> int:
+    """Of the process and, where it is a launcher, of the interpreter that it started."""
     import psutil
 
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0
+    total = 0
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):
+                total += int(one.memory_info().rss)
+    return total

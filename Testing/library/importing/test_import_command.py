@@ -251,6 +251,23 @@ def test_regions_and_the_ignore_label(tmp_path, importing):
 
 
 @pytest.mark.parametrize(
+    "labels",
+    [
+        {"background": 0, "left": 1, "right": 2},
+        {"right": "2", "left": "1", "background": "0"},
+        {"background": 0, "left": [1], "right": [2]},
+        {"0": "background", "1": "left", "2": "right"},
+    ],
+)
+def test_ways_to_write_labels(tmp_path, importing, labels):
+    dataset = dataset_of(labels=labels)
+    dataset["modality"] = {"0": dataset.pop("channel_names")["0"]}
+    _, manifest, _ = importing(a_results_folder(tmp_path, dataset=dataset))
+    assert [(s.value, s.name) for s in manifest.segments] == [(1, "left"), (2, "right")]
+    assert [channel.name for channel in manifest.channels] == ["MR"]
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"labels": {"background": 0, "a": 1, "b": 3}}, "without a gap"),
