@@ -17,6 +17,7 @@ from . import __version__
 from .batch.cli import add_parser as _add_batch
 from .console import ProgressPrinter, stoppable, tolerate_any_text, write_crash_log
 from .errors import BundleError, ConfigError, ImageError, MambaSegmentError, ResourceError
+from .importing.cli import add_parser as _add_import
 from .openmp import let_waiting_threads_sleep
 from .progress import Progress
 from .quality import QUALITIES
@@ -113,7 +114,7 @@ def _add_segment(commands: Any) -> None:
 
 
 def _add_models(commands: Any) -> None:
-    parser = commands.add_parser("models", help="look at models", allow_abbrev=False)
+    parser = commands.add_parser("models", help="look at models, import others", allow_abbrev=False)
     actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     listing = actions.add_parser("list", help="the models known by name")
     _add_json(listing)
@@ -125,6 +126,7 @@ def _add_models(commands: Any) -> None:
     verify = actions.add_parser("verify", help="compare the checksum of models with their files")
     verify.add_argument("models", nargs="+", metavar="MODEL", help="a .safetensors file or a stored model")
     verify.set_defaults(run=_models_verify)
+    _add_import(actions)
 
 
 def _add_doctor(commands: Any) -> None:
