@@ -41,7 +41,7 @@ class BackendInfo:
 
 _HALF_AND_SINGLE = (torch.float16, torch.bfloat16, torch.float32)
 _ANY_FLOAT = (*_HALF_AND_SINGLE, torch.float64)
-_MODULES = {"reference": ".reference", "chunked": ".chunked", "numba": ".numba_scan"}
+_MODULES = {"reference": ".reference", "chunked": ".chunked", "numba": ".numba_scan", "meta": ".meta_scan"}
 
 
 def available_backends() -> list[BackendInfo]:
@@ -71,7 +71,9 @@ def scan_function(name: str, arguments: ScanArguments) -> ScanFunction:
         ConfigError: no such backend, or one that cannot take this device or dtype.
     """
     device, dtype = arguments.u.device, arguments.u.dtype
-    if name == "auto":
+    if device.type == "meta":  # tensors without data: no backend computes, all have the same shapes
+        name = "meta"
+    elif name == "auto":
         name = choose_backend(device, dtype).name
     else:
         _check_usable(name, device, dtype)

@@ -17,6 +17,10 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, tail: Tensor) -> T
     Returns:
         (B, D, L) in the dtype of x.
     """
+    if x.device.type == "meta":
+        from . import meta_scan
+
+        return meta_scan.causal_conv_silu(x, weight, bias, tail)
     single = all(tensor.dtype == torch.float32 for tensor in (x, weight, bias, tail))
     if single and choose_backend(x.device, x.dtype).name == "numba":
         from . import numba_conv  # numba may not be there
