@@ -80,7 +80,10 @@ def test_text_fits_a_terminal_and_cannot_steer_it(a_model):
 
 
 def test_without_counts_torch_is_not_imported(a_model, repository):
-    script = "import sys\nfrom MambaSegmentLib.cli import main\nassert main(sys.argv[1:]) == 0\nassert 'torch' not in sys.modules"
+    script = (
+        "import sys\nfrom MambaSegmentLib.cli import main\n"
+        "assert main(sys.argv[1:]) == 0\nassert 'torch' not in sys.modules"
+    )
     command = [sys.executable, "-c", script, "models", "info", str(a_model), "--no-counts"]
     run = subprocess.run(command, cwd=repository, check=True, capture_output=True, encoding="utf-8")
     assert "none: not asked for" in run.stdout
