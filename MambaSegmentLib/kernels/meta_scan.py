@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .arguments import ScanArguments
+from .directions import DirectionalArguments
 
 _STEPS_PER_CHECKPOINT = 64  # of the sequence; the compiled kernels keep a state so often for the backward pass
 _LIBRARY = torch.library.Library("mambasegment_meta", "FRAGMENT")
@@ -26,25 +27,31 @@ def scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
     return _MetaScan.apply(*arguments.tensors())
 
 
+def directional_scan(arguments: DirectionalArguments) -> Tensor:
+    """y like u, made in one go as by a backend that walks the map in place."""
+    a = arguments
+    return _MetaScan.apply(a.u, a.delta, a.A, a.B, a.C, a.D, None, a.delta_bias, None)[0]
+
+
 def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, tail: Tensor) -> Tensor:
     """See `causal_conv.causal_conv_silu`."""
     return _MetaCausalConv.apply(x, weight, bias, tail)
 
 
 class _MetaScan(torch.autograd.Function):
-    """Keeps for the backward pass what the compiled kernels keep: the inputs, and now and then a state."""
+    """u (B, D, *spatial), A (K D, N) for K directions. Keeps what the compiled kernels keep: inputs, some states."""
 
     @staticmethod
     def forward(ctx: Any, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
         u, _, A, _, _, D, z, _, _ = tensors
         assert u is not None and A is not None
         y = SCAN(u, A, D is not None, z is not None)
-        batch, channels, length = u.shape
+        batch, _, *spatial = u.shape
         dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
-        state = u.new_empty(batch, channels, A.shape[1], dtype=dtype)
+        state = u.new_empty(batch, *A.shape, dtype=dtype)
         if any(ctx.needs_input_grad):
-            checkpoints = math.ceil(length / _STEPS_PER_CHECKPOINT)
-            ctx.save_for_backward(*tensors, u.new_empty(batch, channels, checkpoints, A.shape[1], dtype=dtype))
+            checkpoints = math.ceil(math.prod(spatial) / _STEPS_PER_CHECKPOINT)
+            ctx.save_for_backward(*tensors, u.new_empty(checkpoints, batch, *A.shape, dtype=dtype))
         return y, state
 
     @staticmethod

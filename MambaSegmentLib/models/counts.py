@@ -228,8 +228,8 @@ def _add_norm(weight: int) -> Callable[[Operations, Any, Any], None]:
 
 
 def _add_scan(total: Operations, args: Any, result: Tensor) -> None:
-    _, A, skip, gate = args
-    tokens = result.numel()
+    _, A, skip, gate = args  # A has the rows of each direction, one after the other
+    tokens = result.numel() // result.shape[1] * A.shape[0]
     total.scan_states += tokens * A.shape[1]
     total.scan_tokens += tokens
     total.skipped_scan_tokens += tokens * skip

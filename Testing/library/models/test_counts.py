@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from MambaSegmentLib.errors import ConfigError, ShapeError
-from MambaSegmentLib.kernels import selective_scan
+from MambaSegmentLib.kernels import all_directions, directional_scan, selective_scan
 from MambaSegmentLib.models import build_model
 from MambaSegmentLib.models.counts import Operations, count, count_architecture, count_operations, without_data
 from MambaSegmentLib.models.mamba_block import Mamba
@@ -22,6 +22,15 @@ class Scan(nn.Module):
         y = selective_scan(x, x, torch.zeros(6, 4, device=x.device), B, B, torch.ones(6, device=x.device), z=x)
         assert isinstance(y, Tensor)
         return y
+
+
+class ScanOfFourDirections(nn.Module):
+    """Four scans of 6 channels with 4 states over one map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        delta, B = x.repeat(1, 4, 1, 1), x[:, None, :4].expand(-1, 4, -1, -1, -1)
+        A = torch.zeros(24, 4, device=x.device)
+        return directional_scan(x, delta, A, B, B, directions=all_directions(2))
 
 
 @pytest.mark.parametrize(
@@ -45,6 +54,8 @@ class Scan(nn.Module):
             (2, 6, 10),
             Operations(scan_states=480, scan_tokens=120, skipped_scan_tokens=120, gated_scan_tokens=120),
         ),
+        # 4 directions x 2 batches x 6 channels x 15 tokens
+        (ScanOfFourDirections(), (2, 6, 3, 5), Operations(scan_states=2880, scan_tokens=720)),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
 )
