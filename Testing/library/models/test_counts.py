@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from MambaSegmentLib.errors import ConfigError, ShapeError
 from MambaSegmentLib.kernels import all_directions, directional_scan, selective_scan
 from MambaSegmentLib.models import build_model
+from MambaSegmentLib.models.canonical import CANONICAL
 from MambaSegmentLib.models.counts import Operations, count, count_architecture, count_operations, without_data
 from MambaSegmentLib.models.mamba_block import Mamba
 from MambaSegmentLib.models.memory_trace import MemoryTrace
@@ -202,3 +203,38 @@ def test_what_cannot_be_counted_is_refused():
         count_architecture("lightm_unet", {"in_channels": 1, "num_classes": 2}, (1, 1, 8, 8, 12))
     with pytest.raises(ConfigError, match="unknown architecture"):
         count_architecture("unet", {}, (1, 1, 8, 8))
+
+
+def in_the_authors_order(net):
+    """Their decoder enlarges, then mixes channels: the same result with more work, and what their figures are of."""
+    for level in net.decoder:
+        level.reduce = nn.Sequential(nn.Upsample(scale_factor=level.stride), level.reduce)
+        level.stride = (1.0,) * len(level.stride)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("title", "product_gflop", "scan_gflop"),
+    [
+        ("LightM-UNet 3D", 309.1, 91.9),
+        ("LightM-UNet 2D", 95.5, 19.0),
+        ("MambaClinix", 2172, 0.4),
+        ("U-Mamba_Bot 3D", 1939.9, 0.0),
+        ("U-Mamba_Bot 2D", 82.1, 0.0),
+        ("U-Mamba_Enc 3D", 2003.7, 26.1),
+        ("U-Mamba_Enc 2D", 86.3, 1.3),
+    ],
+)
+def test_work_of_the_released_networks(title, product_gflop, scan_gflop):
+    """Measured on the authors' code, all heads: products at 2 a multiply-add, scans at 9 L D N, 1 for skip and gate."""
+    network = next(network for network in CANONICAL if network.title == title)
+    with torch.device("meta"):
+        if network.architecture == "lightm_unet":
+            net = build_model(network.architecture, network.options)
+        else:
+            net = in_the_authors_order(build_model(network.architecture, {**network.options, "deep_supervision": True}))
+    work = count_operations(net.eval(), network.input_shape)
+    digits = 0 if product_gflop == 2172 else 1
+    assert round(2e-9 * (work.convolution + work.linear), digits) == product_gflop
+    scan = 9 * work.scan_states + work.skipped_scan_tokens + work.gated_scan_tokens
+    assert round(1e-9 * scan, 1) == pytest.approx(scan_gflop, abs=0.051)
