@@ -103,7 +103,10 @@ def _with_defaults(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """All options of an architecture with the values that were not given, as JSON has them."""
     from .models import ARCHITECTURES
 
-    return json.loads(json.dumps(dataclasses.asdict(ARCHITECTURES[name].config(**options))))
+    config = ARCHITECTURES[name].config
+    own = {field.name for field in dataclasses.fields(config)}
+    complete = dataclasses.asdict(config(**{key: value for key, value in options.items() if key in own}))
+    return json.loads(json.dumps({**options, **complete}))
 
 
 def _counts_of(manifest: Manifest) -> tuple[dict[str, Any] | None, str | None]:
