@@ -42,7 +42,7 @@ class BackendInfo:
 
 _HALF_AND_SINGLE = (torch.float16, torch.bfloat16, torch.float32)
 _ANY_FLOAT = (*_HALF_AND_SINGLE, torch.float64)
-_MODULES = {"reference": ".reference", "chunked": ".chunked", "numba": ".numba_scan", "meta": ".meta_scan"}
+_MODULES = {"reference": ".reference", "chunked": ".chunked", "numba": ".numba_scan"}
 
 
 def available_backends() -> list[BackendInfo]:
@@ -87,8 +87,6 @@ def directional_function(name: str, device: torch.device, dtype: torch.dtype) ->
 
 
 def _resolved(name: str, device: torch.device, dtype: torch.dtype) -> str:
-    if device.type == "meta":  # tensors without data: no backend computes, all have the same shapes
-        return "meta"
     if name == "auto":
         return choose_backend(device, dtype).name
     _check_usable(name, device, dtype)

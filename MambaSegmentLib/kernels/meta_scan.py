@@ -5,13 +5,14 @@ call passes through an operator of its own, `torch.ops.mambasegment_meta`, which
 """
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .arguments import ScanArguments
-from .directions import DirectionalArguments
+if TYPE_CHECKING:
+    from .arguments import ScanArguments
+    from .directions import DirectionalArguments
 
 _STEPS_PER_CHECKPOINT = 64  # of the sequence; the compiled kernels keep a state so often for the backward pass
 _LIBRARY = torch.library.Library("mambasegment_meta", "FRAGMENT")
@@ -22,12 +23,12 @@ _LIBRARY.impl("causal_conv", lambda x, weight: torch.empty_like(x), "Meta")
 SCAN, CAUSAL_CONV = torch.ops.mambasegment_meta.scan, torch.ops.mambasegment_meta.causal_conv
 
 
-def scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
+def scan(arguments: "ScanArguments") -> tuple[Tensor, Tensor]:
     """y like u, and the last state (B, D, N) in the compute dtype; both have gradients, without data as well."""
     return _MetaScan.apply(*arguments.tensors())
 
 
-def directional_scan(arguments: DirectionalArguments) -> Tensor:
+def directional_scan(arguments: "DirectionalArguments") -> Tensor:
     """y like u, made in one go as by a backend that walks the map in place."""
     a = arguments
     return _MetaScan.apply(a.u, a.delta, a.A, a.B, a.C, a.D, None, a.delta_bias, None)[0]
