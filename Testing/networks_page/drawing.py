@@ -74,7 +74,8 @@ def _draw_u(axes: Axes, drawing: Drawing) -> None:
             _arrow(axes, (RIGHT + BOX_WIDTH / 2, top + height - len(row.right.cells) * CELL_HEIGHT), right_starts[-1])
         if row.skip is not None:
             middle = top + height - CELL_HEIGHT / 2
-            _arrow(axes, (LEFT + BOX_WIDTH, middle), (RIGHT, middle))
+            steps_below = (-1 - row.skip_after) % len(row.left.cells)
+            _arrow(axes, (LEFT + BOX_WIDTH, middle - steps_below * CELL_HEIGHT), (RIGHT, middle))
             center = (LEFT + BOX_WIDTH + RIGHT) / 2
             axes.text(center, middle - 0.05, row.skip, ha="center", va="bottom", color=INK, size=7.5)
         top += height

@@ -38,11 +38,13 @@ class Row:
 
     Attributes:
         skip: what the skip passes, "" if nothing; None for no skip. The decoder's first step takes it.
+        skip_after: the encoder's step whose result it is.
     """
 
     left: Box
     right: Box
     skip: str | None
+    skip_after: int = -1
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,8 @@ def _symmetric_vss(net: MambaUNet | SwinUMambaD, sizes: _Sizes, image: Box) -> t
             ("plain", "linear to half the width"),
             _vss(level.blocks),
         ]
-        passed = "the map before\nthe VSS blocks" if is_plain else ""
-        rows.append(Row(left, sizes.box(level, cells, channels_last=True), passed))
+        skip_after = 0 if is_plain else -1  # Mamba-UNet's skips are the maps before the VSS blocks
+        rows.append(Row(left, sizes.box(level, cells, channels_last=True), "", skip_after))
     if is_plain:  # Swin-UMamba† has no normalisation there
         bottom = Box((*bottom.cells, ("plain", "LN")), bottom.channels, bottom.spatial)
     return rows, bottom
