@@ -36,16 +36,18 @@ class _Slice:
     rescale: tuple[str, str]  # slope and intercept as written
 
 
-def read_dicom_series(folder: Path) -> Volume:
-    """Read the one image series in a folder (its sub-folders are not searched).
+def read_dicom_series(folder: Path, series: str | None = None) -> Volume:
+    """Read one image series in a folder (its sub-folders are not searched).
 
+    Args:
+        series: its Series Instance UID; None takes the only one.
     Raises:
-        ImageError: no image series, more than one, damaged files, colour, or slices of unlike size.
+        ImageError: no image series, several and none chosen, damaged files, colour, or slices of unlike size.
         GeometryError: missing or doubled slices, unequal distances, tilted gantry, orientation or spacing missing.
     """
     import SimpleITK as sitk  # noqa: N813
 
-    paths = _only_series(folder)
+    paths = _paths_of_series(folder, series)
     where = f"the DICOM series in {folder}"
     with itk_errors_as(ImageError, f"cannot read {where}"):
         slices = [_read_slice_header(path) for path in paths]
@@ -80,8 +82,8 @@ def _read_voxels(where: str, slices: Sequence[_Slice]) -> "sitk.Image":
     return image
 
 
-def _only_series(folder: Path) -> Sequence[str]:
-    """Paths of the files of the one image series."""
+def _paths_of_series(folder: Path, wanted: str | None) -> Sequence[str]:
+    """Paths of the files of the series that is wanted, or of the only one."""
     import SimpleITK as sitk  # noqa: N813
 
     with itk_errors_as(ImageError, f"cannot read {folder}"):
@@ -96,13 +98,15 @@ def _only_series(folder: Path) -> Sequence[str]:
         raise ImageError(
             f"no DICOM image series in the folder {folder}; give an image file, or the folder that holds the slices"
         )
+    named = [f"{uid} ({' '.join(titles[uid])}, {len(series[uid])} files)" for uid in images[:_LISTED_MAX]]
+    more = f" and {len(images) - _LISTED_MAX} more" if len(images) > _LISTED_MAX else ""
+    listed = f"{folder} holds {len(images)} DICOM series: {'; '.join(named)}{more}"
+    if wanted:
+        if wanted not in images:
+            raise ImageError(f"{listed}. {wanted} is none of them; choose one of these")
+        return series[wanted]
     if len(images) > 1:
-        named = [f"{uid} ({' '.join(titles[uid])}, {len(series[uid])} files)" for uid in images[:_LISTED_MAX]]
-        more = f" and {len(images) - _LISTED_MAX} more" if len(images) > _LISTED_MAX else ""
-        raise ImageError(
-            f"{folder} holds {len(images)} DICOM series: {'; '.join(named)}{more}. Put the one that you want into a "
-            "folder of its own"
-        )
+        raise ImageError(f"{listed}. Choose one with --series UID (in Python series=UID)")
     return series[images[0]]
 
 

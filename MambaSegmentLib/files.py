@@ -1,6 +1,8 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what a killed process leaves of them."""
 
+import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from pathlib import Path
 from .errors import ImageError, MambaSegmentError, ResourceError
 
 _DISK_FULL = {28, 112, 122}  # ENOSPC, Windows' ERROR_DISK_FULL, EDQUOT on Linux
+_LONGEST_NAME_BYTES = 220
 
 
 @contextmanager
@@ -30,7 +33,7 @@ def atomic_path(target: Path, error: type[MambaSegmentError] = ImageError) -> It
     if target.is_dir():
         raise error(f"cannot write {target}: it is a folder; give a file name")
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.partial-", dir=target.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=_prefix(target), dir=target.parent) as folder:
             temporary = Path(folder) / target.name
             yield temporary
             _flush_to_disk(temporary)
@@ -40,6 +43,20 @@ def atomic_path(target: Path, error: type[MambaSegmentError] = ImageError) -> It
             raise ResourceError(f"cannot write {target}: the disk is full; free some space and try again") from problem
         raise error(f"cannot write {target}: {problem.strerror or problem}") from problem
     _flush_folder(target.parent)
+
+
+def remove_leftovers(target: Path) -> None:
+    """Delete the temporary folders of `atomic_path` that a killed process left; nobody may be writing the target."""
+    for folder in target.parent.glob(f"{glob.escape(_prefix(target))}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prefix(target: Path) -> str:
+    """Of the temporary folders of a target; of a long name only the end, since a file system takes 255 bytes."""
+    name = target.name
+    while len(os.fsencode(name)) > _LONGEST_NAME_BYTES:
+        name = name[1:]
+    return f".{name}.partial-"
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ConfigError, GeometryError, ImageError, ShapeError
+from .memory import refuse_oversize
 from .normalization import Normalization
 from .orientation import AS_STORED, Turn, check_orientation, turn_towards
 from .progress import CancelToken
@@ -161,6 +162,7 @@ def preprocess(volumes: Sequence[Volume], spec: PreprocessingSpec) -> Prepared:
         ConfigError: another number of volumes than `spec` has channels.
         GeometryError: the volumes do not share a grid.
         ImageError: a volume that holds NaN or infinity, or the same value everywhere.
+        ResourceError: the voxel size that the model wants would make too many voxels.
     """
     _check_case(volumes, spec)
     first = volumes[0]
@@ -174,6 +176,7 @@ def preprocess(volumes: Sequence[Volume], spec: PreprocessingSpec) -> Prepared:
     crop_shape = channels[0][slices].shape
     spacing_mm = turn.permute(first.spacing_mm[::-1])
     shape = resized_shape(crop_shape, spacing_mm, spec.spacing_mm or (None, None, None))
+    _refuse_oversize(crop_shape, spacing_mm, shape, len(channels))
     prepared_mm = _spacing_after(spacing_mm, crop_shape, shape)
     coarse = _coarse_axis(spacing_mm, prepared_mm) if spec.coarse_axis_order is not None else None
 
@@ -285,6 +288,16 @@ def _check_values(array: np.ndarray, name: str) -> None:
     low, high = array.min(), array.max()
     if low == high:
         raise ImageError(f"{name} holds the value {low} in every voxel, so there is nothing to segment")
+
+
+def _refuse_oversize(
+    shape: Sequence[int], spacing_mm: Sequence[float], new_shape: Sequence[int], channels: int
+) -> None:
+    """A spacing in the wrong unit asks for a volume of any size; the scores take as much again."""
+    if tuple(new_shape) != tuple(shape):
+        sizes, size_mm = " × ".join(map(str, new_shape)), "×".join(f"{mm:.4g}" for mm in spacing_mm)
+        what = f"the image, which has voxels of {size_mm} mm and becomes {sizes} voxels of the model's size,"
+        refuse_oversize(what, (channels + 2) * 4 * math.prod(new_shape))
 
 
 def _object_mask(channels: Sequence[np.ndarray], spec: PreprocessingSpec) -> np.ndarray | None:

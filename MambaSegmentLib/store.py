@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .bundle import ENDING, read_manifest
 from .errors import BundleError
+from .folders import data_folder
 from .manifest import Manifest
 
 ENVIRONMENT_VARIABLE = "MAMBASEGMENT_MODELS"
@@ -71,9 +72,7 @@ def model_folders() -> list[Path]:
 
 def user_folder() -> Path:
     """Where the user's own models lie; not created by looking."""
-    import platformdirs
-
-    return platformdirs.user_data_path("mambasegment", appauthor=False) / "models"
+    return data_folder() / "models"
 
 
 def _shipped_folders() -> list[Path]:

@@ -19,7 +19,7 @@ from itertools import count
 from pathlib import Path
 
 from ..errors import Cancelled, ConfigError, ResourceError
-from ..leftovers import remove_leftovers
+from ..files import remove_leftovers
 from .folder import make_private_folder, remove_private_folder
 from .process_tree import end_process_tree
 from .protocol import (

@@ -104,7 +104,8 @@ def test_a_journal_that_was_cut_off_costs_one_case(cases, plan):
     run_batch(cases, plan, again)
     assert again.did == ["c"]
     assert len(journal.read_bytes().splitlines()) == 5  # what is damaged stays, and nothing is glued to it
-    assert Journal(plan.folder).finished("c", run_batch(cases, plan, Segmenter()).outcomes[2].fingerprint, journal)
+    fingerprint = run_batch(cases, plan, Segmenter()).outcomes[2].fingerprint
+    assert Journal(plan.folder).finished("c", fingerprint, journal)
 
 
 @pytest.mark.parametrize("how", ["token", "worker", "interrupt"])

@@ -1,7 +1,6 @@
 from pathlib import Path
 
-from MambaSegmentLib.files import atomic_path
-from MambaSegmentLib.leftovers import remove_leftovers
+from MambaSegmentLib.files import atomic_path, remove_leftovers
 
 
 def test_what_a_killed_writer_leaves_goes_and_nothing_else(tmp_path):

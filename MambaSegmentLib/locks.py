@@ -1,0 +1,42 @@
+"""Locks on open files. The system gives them back when their process ends, however it ends."""
+
+import errno
+import os
+import sys
+from typing import BinaryIO
+
+_HELD_BY_ANOTHER = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
+_FAR_AWAY = 1 << 40  # Windows lets nobody read what is locked, so a byte is locked that no file has
+
+
+def try_lock(stream: BinaryIO) -> bool:
+    """Take the lock of a file until it is closed; False if another process, or another opening of it here, has it.
+
+    Raises:
+        OSError: the file system knows no locks.
+    """
+    try:
+        _lock(stream.fileno())
+    except OSError as problem:
+        if problem.errno in _HELD_BY_ANOTHER:
+            return False
+        raise
+    return True
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        place = os.lseek(descriptor, 0, os.SEEK_CUR)
+        os.lseek(descriptor, _FAR_AWAY, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(descriptor, place, os.SEEK_SET)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
