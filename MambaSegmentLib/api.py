@@ -129,9 +129,7 @@ def segment(
         A SegmentationResult.
     """
     if output is not None:
-        from .segmentation_io import check_output_path
-
-        check_output_path(output)
+        check_output(output, [image for image in _listed(images) if not isinstance(image, Volume)])
     loaded = model if isinstance(model, Model) else load_model(model, device, quality=quality)
     result = loaded.segment(
         images, series=series, strict=strict, allow_nonfinite=allow_nonfinite, progress=progress, cancel=cancel
@@ -154,7 +152,7 @@ def in_channel_order(images: Images, manifest: Manifest) -> list[Image]:
                 f"the model {manifest.name!r} takes the channel(s) {', '.join(names)}; given: {', '.join(images)}"
             )
         return [images[name] for name in names]
-    listed: list[Image] = [images] if isinstance(images, Volume | str | Path) else list(images)
+    listed = _listed(images)
     if len(listed) != len(names):
         raise ConfigError(
             f"the model {manifest.name!r} takes {len(names)} image(s) ({', '.join(names)}, in this order); "
@@ -172,19 +170,32 @@ def check_case(images: "list[Path] | dict[str, Path]", output: Path, model: str 
     """
     from .bundle import read_manifest
     from .image_io import exists
-    from .segmentation_io import check_output_path
     from .store import find_model
 
-    check_output_path(output)
     paths = list(images.values()) if isinstance(images, dict) else images
+    check_output(output, paths)
     for path in paths:
         if not exists(path):
             raise ImageError(f"{path} does not exist; check the path")
-        if output.exists() and path.samefile(output):
-            raise ImageError(f"the output {output} is an input image, which would be lost; choose another name")
     manifest = read_manifest(find_model(model))
     listed = in_channel_order(dict(images) if isinstance(images, dict) else list(images), manifest)
     series_of_channels(series, len(listed))
+
+
+def check_output(output: str | Path, images: Sequence[str | Path]) -> None:
+    """Refuse an output that could not be written after the work, or that would replace an image.
+
+    Raises:
+        ImageError.
+    """
+    from .image_io import exists
+    from .segmentation_io import check_output_path
+
+    check_output_path(output)
+    output = Path(output)
+    for path in map(Path, images):
+        if exists(output) and exists(path) and path.samefile(output):
+            raise ImageError(f"the output {output} is an input image, which would be lost; choose another name")
 
 
 def series_of_channels(series: Series, channels: int) -> list[str]:
@@ -199,6 +210,12 @@ def series_of_channels(series: Series, channels: int) -> list[str]:
             f"{len(listed)} DICOM series were chosen for {channels} image(s); choose one for each of them"
         )
     return listed
+
+
+def _listed(images: Images) -> list[Image]:
+    if isinstance(images, Mapping):
+        return list(images.values())
+    return [images] if isinstance(images, Volume | str | Path) else list(images)
 
 
 def _name(image: Image, number: int, total: int) -> str:

@@ -28,11 +28,11 @@ def atomic_path(target: Path, error: type[MambaSegmentError] = ImageError) -> It
         `error`: the folder is missing or may not be written. ResourceError: the disk is full.
     """
     target = Path(target)
-    if not target.parent.is_dir():
-        raise error(f"cannot write {target}: the folder {target.parent} does not exist; create it first")
-    if target.is_dir():
-        raise error(f"cannot write {target}: it is a folder; give a file name")
     try:
+        if not target.parent.is_dir():
+            raise error(f"cannot write {target}: the folder {target.parent} does not exist; create it first")
+        if target.is_dir():
+            raise error(f"cannot write {target}: it is a folder; give a file name")
         with tempfile.TemporaryDirectory(prefix=_prefix(target), dir=target.parent) as folder:
             temporary = Path(folder) / target.name
             yield temporary

@@ -116,10 +116,13 @@ def check_writable(path: Path, endings: tuple[str, ...]) -> None:
         ImageError: unknown ending, missing folder, a folder in its place, or no right to write there.
     """
     check_ending(path, endings)
-    if path.is_dir():
-        raise ImageError(f"cannot write {path}: it is a folder; give a file name")
-    if not path.parent.is_dir():
-        raise ImageError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
+    try:
+        if path.is_dir():
+            raise ImageError(f"cannot write {path}: it is a folder; give a file name")
+        if not path.parent.is_dir():
+            raise ImageError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
+    except OSError as problem:
+        raise ImageError(f"cannot write {path}: {problem.strerror or problem}; choose another name") from problem
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise ImageError(f"cannot write {path}: no right to write in {path.parent}; choose another folder")
 
@@ -162,8 +165,8 @@ def _check_dimensions(path: Path, reader: "sitk.ImageFileReader", flat: bool) ->
         )
     if reader.GetNumberOfComponents() != 1:
         raise ImageError(
-            f"{path} has {reader.GetNumberOfComponents()} numbers per voxel (a colour or vector image); one is needed. "
-            "Save each channel as a file of its own"
+            f"{path} has {reader.GetNumberOfComponents()} numbers per voxel (a colour, vector or complex image); "
+            "one is needed. Save each channel as a file of its own"
         )
     refuse_oversize(str(path), math.prod(size) * _voxel_bytes(reader))
     if _is_dicom(path):

@@ -182,8 +182,9 @@ def preprocess(volumes: Sequence[Volume], spec: PreprocessingSpec) -> Prepared:
 
     array = np.empty((len(channels), *shape), dtype=np.float32)
     orders = _orders(spec.resampling_order, coarse, spec.coarse_axis_order)
-    for index, (channel, normalization) in enumerate(zip(channels, spec.normalization, strict=True)):
-        array[index] = resize(normalization.apply(channel[slices], mask), shape, orders)
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused below
+        for index, (channel, normalization) in enumerate(zip(channels, spec.normalization, strict=True)):
+            array[index] = resize(normalization.apply(channel[slices], mask), shape, orders)
     if not np.isfinite(array).all():
         raise ImageError("the voxel values are too large to be computed with in float32; rescale the image")
     undo = Undo(
