@@ -28,6 +28,7 @@ from .nifti_header import HEADER_BYTES, NonFinite, check_nifti
 
 _log = logging.getLogger(__name__)
 _HEADER_BYTES_MAX = 1 << 22  # a text header longer than this is no header
+_SHOWN = 80  # characters of a field that a message repeats
 _LONGEST_COUNT = 18  # digits; a longer one is no size
 _META_TYPE_BYTES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
@@ -86,7 +87,7 @@ def _check_nrrd(path: Path) -> None:
         _check_nrrd_spacing(path, fields)
         sizes = [_count(text) for text in fields.get("sizes", "").split()]
         if not sizes or 0 in sizes:
-            raise damaged(path, f"its header gives the sizes {fields.get('sizes', '(none)')}")
+            raise damaged(path, f"its header gives the sizes {fields.get('sizes', '(none)')[:_SHOWN]}")
         voxels = math.prod(sizes)
         needed = voxels * _NRRD_TYPE_BYTES.get(fields.get("type", "").lower(), 1)
         if {"data file", "datafile", "line skip", "lineskip", "byte skip", "byteskip"} & fields.keys():

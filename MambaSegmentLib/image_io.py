@@ -10,6 +10,9 @@ import math
 import os
 import re
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,11 +146,25 @@ def _read_file(path: Path, flat: bool) -> "sitk.Image":
     import SimpleITK as sitk  # noqa: N813
 
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    with itk_errors_as(ImageError, f"cannot read {path}"):
+    with _unmistakable(path) as alone, itk_errors_as(ImageError, f"cannot read {path}"):
+        reader.SetFileName(str(alone))
         reader.ReadImageInformation()
         _check_dimensions(path, reader, flat)
         return reader.Execute()
+
+
+@contextmanager
+def _unmistakable(path: Path) -> Iterator[Path]:
+    """The same file, elsewhere if need be: asked for x.nii.gz, ITK takes the voxels of an x.nii that lies beside it."""
+    base, ending = path.name[:-7], path.name[-7:].lower()
+    if ending != ".nii.gz" or not any(path.with_name(base + other).exists() for other in (".nii", ".NII")):
+        yield path
+        return
+    try:
+        with tempfile.TemporaryDirectory(prefix="mambasegment-") as folder:
+            yield Path(shutil.copy(path, Path(folder) / "image.nii.gz"))
+    except OSError as problem:
+        raise ImageError(f"cannot read {path}: {problem.strerror or problem}") from problem
 
 
 def _check_dimensions(path: Path, reader: "sitk.ImageFileReader", flat: bool) -> None:
