@@ -16,7 +16,7 @@ def try_lock(stream: BinaryIO) -> bool:
         OSError: the file system knows no locks.
     """
     try:
-        _lock(stream.fileno())
+        _lock(stream.fileno(), wait=False)
     except OSError as problem:
         if problem.errno in _HELD_BY_ANOTHER:
             return False
@@ -24,19 +24,28 @@ def try_lock(stream: BinaryIO) -> bool:
     return True
 
 
+def wait_for_lock(stream: BinaryIO) -> None:
+    """As `try_lock`, but wait until it is free; for locks that others only take for a moment.
+
+    Raises:
+        OSError: the file system knows no locks, or (on Windows, after 10 s) another process keeps it.
+    """
+    _lock(stream.fileno(), wait=True)
+
+
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(descriptor: int) -> None:
+    def _lock(descriptor: int, *, wait: bool) -> None:
         place = os.lseek(descriptor, 0, os.SEEK_CUR)
         os.lseek(descriptor, _FAR_AWAY, os.SEEK_SET)
         try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
         finally:
             os.lseek(descriptor, place, os.SEEK_SET)
 
 else:
     import fcntl
 
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _lock(descriptor: int, *, wait: bool) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

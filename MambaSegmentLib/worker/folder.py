@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import ConfigError, ResourceError
-from ..locks import try_lock
+from ..locks import try_lock, wait_for_lock
 
 _log = logging.getLogger(__name__)
 _PREFIX = "mambasegment-worker-"
 _LOCK_ENDING = ".lock"
 _UNLOCKED_AGE_S = 24 * 3600.0  # a folder without any lock was just made, or is of a system that knows none
+_LOCKING_S = 10.0  # more than enough between the making of a file and its lock
 _REMOVAL_TRIES = 10  # Windows keeps files that a virus scanner still looks at
 _REMOVAL_PAUSE_S = 0.1
 _held: dict[Path, BinaryIO] = {}  # the lock of this process in each of its folders
@@ -80,7 +81,7 @@ def _hold(folder: Path) -> None:
         return
     stream = (folder / f"{os.getpid()}{_LOCK_ENDING}").open("wb")
     try:
-        try_lock(stream)
+        wait_for_lock(stream)
     except OSError as problem:  # then a folder that is left behind stays
         _log.debug("no locks in %s: %s", folder, problem)
     _held[folder] = stream
@@ -104,12 +105,18 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Whether nobody holds a lock in it. The locks are taken one by one, so a live process loses none of its own."""
+    """Whether nobody holds a lock in it, nor is about to."""
     locks = list(folder.glob(f"*{_LOCK_ENDING}"))
     if not locks:
-        return time.time() - folder.stat().st_mtime > _UNLOCKED_AGE_S
+        return _age_s(folder) > _UNLOCKED_AGE_S
+    if min(map(_age_s, locks)) < _LOCKING_S:
+        return False
     for path in locks:
         with path.open("ab") as stream:
             if not try_lock(stream):
                 return False
     return True
+
+
+def _age_s(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
