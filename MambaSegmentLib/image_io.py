@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813
 
 _log = logging.getLogger(__name__)
+_SHORTEST_HEADER_BYTES = 200  # of all formats that are written
 WRITABLE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
@@ -88,13 +89,17 @@ def write_volume(volume: Volume, path: str | Path) -> None:
     path = Path(path)
     ending = check_ending(path, WRITABLE_ENDINGS)
     image = volume.to_sitk()
+    full = ResourceError(f"cannot write {path}: the disk is full; free some space and try again")
     with atomic_path(path) as temporary:
+        least_bytes = volume.array.nbytes if ending == ".nii" else _SHORTEST_HEADER_BYTES
+        if shutil.disk_usage(path.parent).free < least_bytes:
+            raise full  # the C libraries would print lines of their own
         try:
             _write_file(image, temporary, path, compressed=ending in (".nrrd", ".mha"))
         except ImageError as problem:
             if shutil.disk_usage(path.parent).free > volume.array.nbytes:
                 raise
-            raise ResourceError(f"cannot write {path}: the disk is full; free some space and try again") from problem
+            raise full from problem
 
 
 def check_ending(path: Path, endings: tuple[str, ...]) -> str:

@@ -3,13 +3,19 @@
 import errno
 import os
 import sys
-from typing import BinaryIO
+from typing import Protocol
 
 _HELD_BY_ANOTHER = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 _FAR_AWAY = 1 << 40  # Windows lets nobody read what is locked, so a byte is locked that no file has
 
 
-def try_lock(stream: BinaryIO) -> bool:
+class OpenFile(Protocol):
+    """What has a descriptor."""
+
+    def fileno(self) -> int: ...
+
+
+def try_lock(stream: OpenFile) -> bool:
     """Take the lock of a file until it is closed; False if another process, or another opening of it here, has it.
 
     Raises:
@@ -24,7 +30,7 @@ def try_lock(stream: BinaryIO) -> bool:
     return True
 
 
-def wait_for_lock(stream: BinaryIO) -> None:
+def wait_for_lock(stream: OpenFile) -> None:
     """As `try_lock`, but wait until it is free; for locks that others only take for a moment.
 
     Raises:

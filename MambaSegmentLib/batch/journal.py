@@ -4,7 +4,6 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import BinaryIO
 
 from ..errors import ConfigError, ImageError, ResourceError
 from ..locks import try_lock
@@ -26,7 +25,8 @@ class Journal:
         self._path = folder / FILE_NAME
         self._last: dict[str, Outcome] = {}
         try:
-            self._stream: BinaryIO = self._path.open("a+b")
+            # Without a buffer: what did not fit on a full disk would be tried once more when it is closed.
+            self._stream = self._path.open("a+b", buffering=0)
             self._lock()
             self._stream.seek(0)
             content = self._stream.read()
@@ -59,8 +59,10 @@ class Journal:
         """Raises: ResourceError, when the disk is full. ImageError, when it cannot be written to."""
         line = json.dumps(outcome.to_json()).encode("ascii") + b"\n"
         try:
-            self._stream.write(line if self._at_line_start else b"\n" + line)
-            self._stream.flush()
+            rest = memoryview(line if self._at_line_start else b"\n" + line)
+            self._at_line_start = False
+            while rest:
+                rest = rest[self._stream.write(rest) :]
             os.fsync(self._stream.fileno())
         except OSError as problem:
             kind = ResourceError if problem.errno in _NO_SPACE else ImageError
