@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(problem: object, code: int) -> int:
-    print(f"{_PROGRAM}: {problem}", file=sys.stderr)
+    print(f"{_PROGRAM}: {' '.join(str(problem).splitlines())}", file=sys.stderr)  # a path may hold a line break
     return code
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SHORTEST_HEADER_BYTES = 200  # of all formats that are written
+_AGAIN = "copy or export the image again"
 WRITABLE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
@@ -151,7 +152,7 @@ def _read_file(path: Path, flat: bool) -> "sitk.Image":
     import SimpleITK as sitk  # noqa: N813
 
     reader = sitk.ImageFileReader()
-    with _unmistakable(path) as alone, itk_errors_as(ImageError, f"cannot read {path}"):
+    with _unmistakable(path) as alone, itk_errors_as(ImageError, f"cannot read {path}", _AGAIN):
         reader.SetFileName(str(alone))
         reader.ReadImageInformation()
         _check_dimensions(path, reader, flat)

@@ -269,7 +269,7 @@ _SIZES = [
     refused("MetaImage that unpacks to far more than it says",
            lambda f: meta_image("2 2 2", files.zeros(1 << 25, 15))(f), ImageError, "goes on after the 32 bytes"),
     refused("PNG that claims gigabytes", lambda f: files.png(f / "x.png", 60000, 60000), ImageError, "x.png",
-           model="flat"),
+           "export the image again", model="flat"),
 ]  # fmt: skip
 
 

@@ -360,7 +360,8 @@ def test_a_full_disk_is_told_from_other_failures(tmp_path, monkeypatch, ending):
 
     write = sitk.WriteImage
     monkeypatch.setattr(sitk, "WriteImage", only_half)
-    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=0))
+    free_bytes = iter([1_000_000, 0])  # before and after
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=next(free_bytes)))
     with pytest.raises(ResourceError, match="the disk is full"):
         write_volume(Volume(np.zeros((4, 4, 4))), tmp_path / f"x{ending}")
     assert list(tmp_path.iterdir()) == []
