@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .dicom_series import NO_IMAGE_MODALITIES, read_dicom_series
+from .dicom_series import NO_IMAGE_MODALITIES, check_pixel_data, read_dicom_series
 from .errors import ConfigError, GeometryError, ImageError, ResourceError, ShapeError
 from .files import atomic_path
 from .image_headers import check_header
@@ -196,6 +196,7 @@ def _check_dimensions(path: Path, reader: "sitk.ImageFileReader", flat: bool) ->
         modality = reader.GetMetaData("0008|0060").strip() if reader.HasMetaDataKey("0008|0060") else ""
         if modality in NO_IMAGE_MODALITIES:
             raise ImageError(f"{path} is a DICOM {modality} object, not an image; give the image series")
+        check_pixel_data(path, reader)
         if size[2:] == (1,):
             _log.warning("%s is a single DICOM slice; give its folder to read the whole series", path)
 

@@ -1,6 +1,7 @@
 """Images that are bad, or odd and yet to be segmented: see `bad_inputs.py`."""
 
 import gzip
+import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -287,6 +288,16 @@ def _several(folder: Path) -> Path:
     return _series(folder, series="1.2.3.2", t0008_103e="T2")
 
 
+def _lying(folder: Path) -> Path:
+    """Rows and Columns of 65535."""
+    for path in _series(folder).iterdir():
+        content = bytearray(path.read_bytes())
+        for element in (0x10, 0x11):
+            struct.pack_into("<H", content, content.find(struct.pack("<HH", 0x28, element)) + 8, 65535)
+        path.write_bytes(content)
+    return folder / "dicom"
+
+
 def _tilted(folder: Path) -> Path:
     (folder / "dicom").mkdir()
     for index in range(4):
@@ -312,6 +323,8 @@ _DICOM = [
     refused("missing slice", lambda f: _series(f, 0, 1, 3, 4), GeometryError, "2.5 mm apart", "5 mm", "missing"),
     refused("steps that differ", lambda f: _series(f, 0, 1, 2, 3.3), GeometryError, "not evenly spaced", "resampled"),
     refused("slices at one place", lambda f: _series(f, 0, 1, 1.001, 2), GeometryError, "several slices at one place"),
+    refused("DICOM that claims gigabytes", _lying, ImageError, "ask for 8589672450 bytes", "holds 24"),
+    refused("one slice that claims gigabytes", lambda f: next(_lying(f).iterdir()), ImageError, "holds 24"),
     refused("gantry tilt", _tilted, GeometryError, "sheared", "gantry tilt of 6.8 degrees", "resample"),
     refused("damaged slice", lambda f: files.cut(_series(f) / "99.dcm", 400).parent, ImageError, "99.dcm is damaged"),
 ]  # fmt: skip
