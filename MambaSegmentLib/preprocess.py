@@ -153,6 +153,7 @@ class Prepared:
     undo: Undo = field(repr=False)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # numbers that are too large are refused, in words of our own
 def preprocess(volumes: Sequence[Volume], spec: PreprocessingSpec) -> Prepared:
     """Turn, crop, normalise and resample one case.
 
@@ -182,9 +183,8 @@ def preprocess(volumes: Sequence[Volume], spec: PreprocessingSpec) -> Prepared:
 
     array = np.empty((len(channels), *shape), dtype=np.float32)
     orders = _orders(spec.resampling_order, coarse, spec.coarse_axis_order)
-    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused below
-        for index, (channel, normalization) in enumerate(zip(channels, spec.normalization, strict=True)):
-            array[index] = resize(normalization.apply(channel[slices], mask), shape, orders)
+    for index, (channel, normalization) in enumerate(zip(channels, spec.normalization, strict=True)):
+        array[index] = resize(normalization.apply(channel[slices], mask), shape, orders)
     if not np.isfinite(array).all():
         raise ImageError("the voxel values are too large to be computed with in float32; rescale the image")
     undo = Undo(
