@@ -13,13 +13,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import ConfigError, ResourceError
-from ..locks import try_lock, wait_for_lock
+from ..locks import hold, is_abandoned
 
 _log = logging.getLogger(__name__)
 _PREFIX = "mambasegment-worker-"
-_LOCK_ENDING = ".lock"
-_UNLOCKED_AGE_S = 24 * 3600.0  # a folder without any lock was just made, or is of a system that knows none
-_LOCKING_S = 10.0  # more than enough between the making of a file and its lock
 _REMOVAL_TRIES = 10  # Windows keeps files that a virus scanner still looks at
 _REMOVAL_PAUSE_S = 0.1
 _held: dict[Path, BinaryIO] = {}  # the lock of this process in each of its folders
@@ -77,20 +74,14 @@ def remove_private_folder(folder: Path) -> None:
 
 def _hold(folder: Path) -> None:
     """Show that a process of this folder is alive."""
-    if folder in _held:
-        return
-    stream = (folder / f"{os.getpid()}{_LOCK_ENDING}").open("wb")
-    try:
-        wait_for_lock(stream)
-    except OSError as problem:  # then a folder that is left behind stays
-        _log.debug("no locks in %s: %s", folder, problem)
-    _held[folder] = stream
+    if folder not in _held:
+        _held[folder] = hold(folder)
 
 
 def _remove_stale_folders(parent: Path) -> None:
     for folder in parent.glob(f"{_PREFIX}*"):
         try:
-            stale = _is_ours(folder) and _is_abandoned(folder)
+            stale = _is_ours(folder) and is_abandoned(folder)
         except OSError as problem:  # it vanished, or cannot be looked into
             _log.debug("%s is left alone: %s", folder, problem)
             continue
@@ -102,21 +93,3 @@ def _is_ours(folder: Path) -> bool:
     """Others may put anything into the system's folder for temporary files."""
     facts = folder.lstat()
     return folder.is_dir() and not folder.is_symlink() and (os.name == "nt" or facts.st_uid == os.getuid())
-
-
-def _is_abandoned(folder: Path) -> bool:
-    """Whether nobody holds a lock in it, nor is about to."""
-    locks = list(folder.glob(f"*{_LOCK_ENDING}"))
-    if not locks:
-        return _age_s(folder) > _UNLOCKED_AGE_S
-    if min(map(_age_s, locks)) < _LOCKING_S:
-        return False
-    for path in locks:
-        with path.open("ab") as stream:
-            if not try_lock(stream):
-                return False
-    return True
-
-
-def _age_s(path: Path) -> float:
-    return time.time() - path.stat().st_mtime
