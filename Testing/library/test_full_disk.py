@@ -47,51 +47,63 @@ def case(tmp_path_factory) -> list[str]:
 
 # What the folder holds afterwards is only to be seen in the namespace.
 RUN_AND_LIST = """
-import json, os, sys
+import contextlib, io, json, os, sys
 from MambaSegmentLib.cli import main
-folder, fill, *arguments = sys.argv[1:]
-if int(fill):
+folder, fill, commands = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+if fill:
     with open(os.path.join(folder, "another file"), "wb") as stream:
-        stream.write(bytes(int(fill)))
-code = main(arguments)
-print(json.dumps([code, sorted(set(os.listdir(folder)) - {"another file"})]))
+        stream.write(bytes(fill))
+for command in commands:
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        code = main(command)
+    print(json.dumps([code, sorted(set(os.listdir(folder)) - {"another file"}), said.getvalue()]))
 """
 
 
-def run(options: str, folder: Path, repository: Path, *arguments: str, fill: int = 0) -> tuple[int, list[str], str]:
-    command = [sys.executable, "-c", RUN_AND_LIST, str(folder), str(fill), *arguments]
-    done = mounted(options, folder, *command, cwd=repository)
+def run(options: str, folder: Path, repository: Path, *commands: list[str], fill: int = 0) -> list[tuple]:
+    """For each command its exit code, the names in the folder, and what it said."""
+    script = [sys.executable, "-c", RUN_AND_LIST, str(folder), str(fill), json.dumps(commands)]
+    done = mounted(options, folder, *script, cwd=repository)
     assert done.returncode == 0, done.stderr
-    return *json.loads(done.stdout.splitlines()[-1]), done.stderr
+    assert done.stderr == ""  # of C libraries
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines() if line.startswith("[")]
 
 
-@pytest.mark.parametrize("ending", SUPPORTED_ENDINGS)
-def test_labels_on_a_full_disk(case, tmp_path, repository, ending):
-    output = ["-o", str(tmp_path / f"labels{ending}")]
-    # Room for a part of the file where it is larger than that, else none at all.
-    code, left, said = run("size=4k", tmp_path, repository, "segment", *case, *output, fill=4096 * (ending != ".nii"))
+def test_labels_on_a_full_disk(case, tmp_path, repository):
+    outputs = [str(tmp_path / f"labels{ending}") for ending in SUPPORTED_ENDINGS]
+    answers = run("size=4k", tmp_path, repository, *(["segment", *case, "-o", path] for path in outputs), fill=4096)
+    assert len(answers) == len(outputs)
+    for output, (code, left, said) in zip(outputs, answers, strict=True):
+        assert code == 4, said
+        assert said == f"mambasegment: cannot write {output}: the disk is full; free some space and try again\n"
+        assert left == []
+
+
+def test_a_disk_that_runs_full_in_the_middle(case, tmp_path, repository):
+    """32 kB of labels, of which 4 kB find room."""
+    ((code, left, said),) = run("size=4k", tmp_path, repository, ["segment", *case, "-o", str(tmp_path / "labels.nii")])
     assert code == 4, said
-    assert "the disk is full; free some space" in said
-    assert said.count("\n") == 1
+    assert "the disk is full" in said
     assert left == []
 
 
 def test_a_batch_on_a_full_disk(case, tmp_path, repository):
-    code, left, said = run(
-        "size=4k", tmp_path, repository, "batch", *case[:5], "--quiet", "-o", str(tmp_path), fill=4096
-    )
+    command = ["batch", *case[:5], "--quiet", "-o", str(tmp_path)]
+    ((code, left, said),) = run("size=4k", tmp_path, repository, command, fill=4096)
     assert code == 4, said
     assert "the disk is full" in said
     assert said.count("\n") == 1
     assert set(left) <= {"batch.jsonl", "report.csv", "report.json"}
 
 
-@pytest.mark.parametrize("command", ["segment", "batch"])
-def test_a_folder_that_may_only_be_read(case, tmp_path, repository, command):
+def test_a_folder_that_may_only_be_read(case, tmp_path, repository):
     """The administrator, who may do anything else, cannot write here either."""
-    output = str(tmp_path / "labels.nrrd") if command == "segment" else str(tmp_path)
-    code, left, said = run("ro", tmp_path, repository, command, *case[:5], "--quiet", "-o", output)
-    assert code == 2, said
-    assert "no right to write in" in said
-    assert said.count("\n") == 1
-    assert left == []
+    commands = [
+        ["segment", *case, "-o", str(tmp_path / "labels.nrrd")],
+        ["batch", *case[:5], "--quiet", "-o", str(tmp_path)],
+    ]
+    for code, left, said in run("ro", tmp_path, repository, *commands):
+        assert code == 2, said
+        assert "no right to write in" in said
+        assert said.count("\n") == 1
+        assert left == []
