@@ -9,7 +9,7 @@ rounding to whole voxels. Where the number of voxels does not change, nothing is
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from .errors import ConfigError, GeometryError, ImageError, ShapeError
 from .normalization import Normalization
 from .orientation import AS_STORED, Turn, check_orientation, turn_towards
 from .progress import CancelToken
-from .resampling import resize, resized_shape
+from .resampling import RowResizer, resize, resized_shape
 from .volume import Volume
 
 _COARSE_RATIO = 3.0  # as in nnU-Net: an axis whose spacing is more than three times the finest is a coarse one
@@ -180,8 +180,13 @@ class Prepared:
     undo: Undo = field(repr=False)
 
 
-def preprocess(volumes: Sequence[Volume], spec: PreprocessingSpec) -> Prepared:
-    """Turn, crop, normalise and resample one case.
+class PreparedRows:
+    """A case that is prepared row by row as it is asked for, so that a large volume needs no float32 copy.
+
+    Attributes:
+        shape: (K, J, I) of the prepared array.
+        spacing_mm: of the prepared voxels, in the order of the array's axes.
+        undo: the way back.
 
     Args:
         volumes: one per channel, all on the same grid; never changed.
@@ -190,40 +195,63 @@ def preprocess(volumes: Sequence[Volume], spec: PreprocessingSpec) -> Prepared:
         GeometryError: the volumes do not share a grid.
         ImageError: a volume that holds NaN or infinity, or the same value everywhere.
     """
-    _check_case(volumes, spec)
-    first = volumes[0]
-    turn = turn_towards(first.direction, spec.orientation, spec.axis_order)
-    channels = [turn.apply(volume.array) for volume in volumes]
-    mask = _object_mask(channels, spec)
-    crop = _bounding_box(mask) if spec.crop == "nonzero" and mask is not None else _whole(channels[0].shape)
-    slices = tuple(slice(*bounds) for bounds in crop)
-    mask = None if mask is None else mask[slices]
 
-    crop_shape = channels[0][slices].shape
-    spacing_mm = turn.permute(first.spacing_mm[::-1])
-    wanted_mm = _wanted(spec, spacing_mm)
-    shape = resized_shape(crop_shape, spacing_mm, wanted_mm)
+    def __init__(self, volumes: Sequence[Volume], spec: PreprocessingSpec) -> None:
+        _check_case(volumes, spec)
+        first = volumes[0]
+        turn = turn_towards(first.direction, spec.orientation, spec.axis_order)
+        channels = [turn.apply(volume.array) for volume in volumes]
+        mask = _object_mask(channels, spec)
+        crop = _bounding_box(mask) if spec.crop == "nonzero" and mask is not None else _whole(channels[0].shape)
+        slices = tuple(slice(*bounds) for bounds in crop)
+        mask = None if mask is None else mask[slices]
+        channels = [channel[slices] for channel in channels]
 
-    array = np.empty((len(channels), *shape), dtype=np.float32)
-    images = _interpolation(spec.resampling_order, spec.coarse_axis_order, spacing_mm, wanted_mm)
-    for index, (channel, normalization) in enumerate(zip(channels, spec.normalization, strict=True)):
-        array[index] = images.resize(normalization.apply(channel[slices], mask), shape)
-    if not np.isfinite(array).all():
-        raise ImageError("the voxel values are too large to be computed with in float32; rescale the image")
-    label_order = min(spec.resampling_order, 1)
-    undo = Undo(
-        shape=_three(first.array.shape),
-        spacing_mm=first.spacing_mm,
-        origin_mm=first.origin_mm,
-        direction=first.direction,
-        turn=turn,
-        crop=crop,
-        prepared_shape=shape,
-        labels=_interpolation(label_order, spec.coarse_axis_order, spacing_mm, wanted_mm),
-        # On the way back the spacings change places, and so may the axis that counts as coarse.
-        scores=_interpolation(*(spec.score_orders or (label_order, spec.coarse_axis_order)), wanted_mm, spacing_mm),
-    )
-    return Prepared(array, _spacing_after(spacing_mm, crop_shape, shape), undo)
+        spacing_mm = turn.permute(first.spacing_mm[::-1])
+        wanted_mm = _wanted(spec, spacing_mm)
+        self.shape = resized_shape(channels[0].shape, spacing_mm, wanted_mm)
+        self.spacing_mm = _spacing_after(spacing_mm, channels[0].shape, self.shape)
+        images = _interpolation(spec.resampling_order, spec.coarse_axis_order, spacing_mm, wanted_mm)
+        self._channels = [
+            RowResizer(
+                channel.shape,
+                self.shape,
+                images.orders,
+                images.coarse_axis,
+                _normalized_rows(channel, normalization, mask),
+            )
+            for channel, normalization in zip(channels, spec.normalization, strict=True)
+        ]
+        label_order = min(spec.resampling_order, 1)
+        self.undo = Undo(
+            shape=_three(first.array.shape),
+            spacing_mm=first.spacing_mm,
+            origin_mm=first.origin_mm,
+            direction=first.direction,
+            turn=turn,
+            crop=crop,
+            prepared_shape=self.shape,
+            labels=_interpolation(label_order, spec.coarse_axis_order, spacing_mm, wanted_mm),
+            # On the way back the spacings change places, and so may the axis that counts as coarse.
+            scores=_interpolation(*(spec.score_orders or (label_order, spec.coarse_axis_order)), wanted_mm, spacing_mm),
+        )
+
+    def read(self, first: int, end: int) -> np.ndarray:
+        """Rows [first, end) of the prepared array, float32 (C, rows, J, I); quick if asked for in order.
+
+        Raises:
+            ImageError: values that float32 cannot hold.
+        """
+        array = np.stack([channel.read(first, end) for channel in self._channels])
+        if not np.isfinite(array).all():
+            raise ImageError("the voxel values are too large to be computed with in float32; rescale the image")
+        return array
+
+
+def preprocess(volumes: Sequence[Volume], spec: PreprocessingSpec) -> Prepared:
+    """Turn, crop, normalise and resample one case: `PreparedRows`, all rows at once."""
+    rows = PreparedRows(volumes, spec)
+    return Prepared(rows.read(0, rows.shape[0]), rows.spacing_mm, rows.undo)
 
 
 def preprocess_labels(labels: Volume, like: Prepared) -> np.ndarray:
@@ -279,7 +307,7 @@ def restore_labels(
     if overlapping:
         labels = _painted(resized, values, undo.crop_shape, cancel)
     else:
-        labels = np.asarray(values, dtype=_label_dtype(max(values)))[_best(resized, undo.crop_shape, cancel)]
+        labels = np.asarray(values, dtype=label_dtype(max(values)))[_best(resized, undo.crop_shape, cancel)]
     turned = np.zeros([undo.shape[axis] for axis in undo.turn.axes], dtype=labels.dtype)
     turned[undo.crop_slices] = labels
     return undo.grid(np.ascontiguousarray(undo.turn.undo(turned)))
@@ -298,6 +326,13 @@ def grid_difference(first: Volume, second: Volume) -> str | None:
         if apart > 0:
             parts.append(f"{name.removesuffix('_mm')} differs by up to {apart:.6g} {unit}".rstrip())
     return "; ".join(parts)
+
+
+def _normalized_rows(
+    channel: np.ndarray, normalization: Normalization, mask: np.ndarray | None
+) -> Callable[[int, int], np.ndarray]:
+    fitted = normalization.fit(channel, mask)
+    return lambda first, end: fitted.apply(channel[first:end], None if mask is None else mask[first:end])
 
 
 def _check_case(volumes: Sequence[Volume], spec: PreprocessingSpec) -> None:
@@ -397,7 +432,7 @@ def _painted(
     logits: Iterable[np.ndarray], values: Sequence[int], shape: Sequence[int], cancel: CancelToken | None
 ) -> np.ndarray:
     """Each region's value where its probability exceeds one half, that is where its logit exceeds zero."""
-    labels = np.zeros(shape, dtype=_label_dtype(max(values)))
+    labels = np.zeros(shape, dtype=label_dtype(max(values)))
     for value, logit in zip(values, logits, strict=True):
         if cancel is not None:
             cancel.raise_if_cancelled()
@@ -409,13 +444,14 @@ def _whole_numbers(array: np.ndarray) -> np.ndarray:
     low, high = array.min(), array.max()
     if not (low >= 0 and high <= _LARGEST_LABEL):  # so that NaN is refused as well
         raise ImageError(f"the labels range from {low} to {high}; expected whole numbers from 0 to {_LARGEST_LABEL}")
-    whole = array.astype(_label_dtype(int(high)))
+    whole = array.astype(label_dtype(int(high)))
     if not np.array_equal(whole, array):
         raise ImageError("the labels hold fractions; expected whole numbers. Was an image given in place of labels?")
     return whole
 
 
-def _label_dtype(largest: int) -> type[np.uint8] | type[np.uint16]:
+def label_dtype(largest: int) -> type[np.uint8] | type[np.uint16]:
+    """The smallest dtype of label maps that holds `largest`."""
     return np.uint8 if largest <= 255 else np.uint16
 
 

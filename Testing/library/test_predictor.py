@@ -67,7 +67,7 @@ def test_progress_counts_tiles_and_estimates(a_tiny_bundle):
     assert [(r.stage, r.done, r.total) for r in reports] == [
         ("preprocess", 0, 1), ("preprocess", 1, 1),
         ("network", 0, 3), ("network", 1, 3), ("network", 2, 3), ("network", 3, 3),
-        ("restore", 0, 1), ("restore", 1, 1),
+        ("restore", 1, 1),  # slab by slab, between the tiles
     ]  # fmt: skip
     network = [r.seconds_left for r in reports if r.stage == "network"]
     assert network[0] is None
