@@ -86,6 +86,10 @@ class Host:
         self.app.startupCompleted.emit()
         return module
 
+    def add_module_folder(self, folder: Path) -> None:
+        """Let packages beside a module be imported, without the module; until the end of the test."""
+        self.app.moduleManager().addFolder(folder)
+
     def enter(self, name: str) -> Any:
         """Show a module: its panel is built the first time. Returns the Python widget."""
         representation = slicer.util.getModule(name).widgetRepresentation()
@@ -152,8 +156,16 @@ class Host:
             raise OSError(f"no picture could be written to {path}")
         return path
 
+    def clipped_texts(self, widget: Any) -> list[str]:
+        """Texts of visible buttons, labels and boxes below a widget that do not fit at its present size."""
+        self.process_events()
+        shown = [
+            each for each in widget.findChildren(self.qt.QWidget) if each.isVisibleTo(widget) and not each.isHidden()
+        ]
+        return [f"{each.className()} {each.objectName}: {each.text!r}" for each in shown if _isClipped(each, self.qt)]
+
     def reset(self) -> None:
-        """As new for the next test: no scripted module, an empty scene, no settings, no connection to the application."""
+        """As new for the next test: no scripted module, empty scene and settings, nothing connected to the application."""
         manager = self.app.moduleManager()
         for name in [
             name for name, module in manager.modules.items() if hasattr(module, "createNewWidgetRepresentation")
@@ -162,6 +174,7 @@ class Host:
         for widget in self.app.topLevelWidgets():
             widget.close()
             widget.deleteLater()
+        manager.forgetFolders()
         disconnectAll(self.app)
         disconnectAll(manager)
         self._mrml.reset()
@@ -175,6 +188,15 @@ def start() -> Host:
     if not _started:
         _started.append(Host(Path(tempfile.mkdtemp(prefix="slicer-host-"))))
     return _started[0]
+
+
+def _isClipped(widget: Any, qt: Any) -> bool:
+    if isinstance(widget, qt.QLabel):
+        needed = widget.heightForWidth(widget.width) if widget.wordWrap else widget.sizeHint().height()
+        return bool(widget.text) and (needed > widget.height or widget.minimumSizeHint().width() > widget.width)
+    if isinstance(widget, (qt.QPushButton, qt.QCheckBox, qt.QRadioButton)):
+        return widget.fontMetrics().horizontalAdvance(widget.text.replace("&", "")) > widget.width
+    return False
 
 
 def _writeLauncher(folder: Path) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from Testing.host import Host, start
+from Testing.host.host import Host, start
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    start()  # test files import slicer, qt and ctk at their head
     config.addinivalue_line(
         "markers", "stand_ins_only: says something about the host's stand-ins, not Slicer's sources"
     )
