@@ -12,16 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from Testing.host.qt_module import buildQtModule  # first: it sets the environment that PySide6 reads
-from Testing.host.system_libraries import importingQt
-
-with importingQt():
-    import slicer
-    import vtk  # noqa: F401  (Slicer's modules expect it to be loaded)
+import slicer
 
 from Testing.host import sources
 from Testing.host.failures import Failures, failures
 from Testing.host.mrml import Mrml
+from Testing.host.qt_module import buildQtModule
 from Testing.host.qt_signals import disconnectAll
 from Testing.host.registry import STAND_INS
 
@@ -149,23 +145,22 @@ class Host:
         """Save a picture of a widget as PNG, at another width if given."""
         widget.show()
         if width is not None:
-            widget.resize(width, max(widget.height, widget.sizeHint().height()))
+            widget.resize(width, max(widget.sizeHint().height(), widget.layout().totalHeightForWidth(width)))
         self.process_events(0.02)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not widget.grab().save(str(path)):
             raise OSError(f"no picture could be written to {path}")
         return path
 
-    def clipped_texts(self, widget: Any) -> list[str]:
-        """Texts of visible buttons, labels and boxes below a widget that do not fit at its present size."""
+    def layout_faults(self, widget: Any) -> list[str]:
+        """What the user could not read at the present size: texts that do not fit, widgets that lie over each other."""
         self.process_events()
-        shown = [
-            each for each in widget.findChildren(self.qt.QWidget) if each.isVisibleTo(widget) and not each.isHidden()
-        ]
-        return [f"{each.className()} {each.objectName}: {each.text!r}" for each in shown if _isClipped(each, self.qt)]
+        shown = [each for each in widget.findChildren(self.qt.QWidget) if each.isVisibleTo(widget)]
+        clipped = [f"{_name(each)} is clipped: {each.text!r}" for each in shown if _isClipped(each, self.qt)]
+        return clipped + [f"{_name(one)} lies over {_name(other)}" for one, other in _overlapping(shown)]
 
     def reset(self) -> None:
-        """As new for the next test: no scripted module, empty scene and settings, nothing connected to the application."""
+        """As new for the next test: no scripted module, empty scene and settings, nothing connected to `slicer.app`."""
         manager = self.app.moduleManager()
         for name in [
             name for name, module in manager.modules.items() if hasattr(module, "createNewWidgetRepresentation")
@@ -183,11 +178,26 @@ class Host:
         self.process_events()
 
 
-def start() -> Host:
-    """The host of this process, started at the first call."""
+def theHost() -> Host:
+    """What `Testing.host.start()` gives."""
     if not _started:
         _started.append(Host(Path(tempfile.mkdtemp(prefix="slicer-host-"))))
     return _started[0]
+
+
+def _name(widget: Any) -> str:
+    return f"{widget.className()} {widget.objectName}"
+
+
+def _overlapping(shown: list[Any]) -> list[tuple[Any, Any]]:
+    """Pairs of widgets that a layout has placed over each other."""
+    laid_out = [each for each in shown if each.parentWidget().layout() is not None and not each.isWindow()]
+    pairs = ((one, other) for index, one in enumerate(laid_out) for other in laid_out[index + 1 :])
+    return [
+        (one, other)
+        for one, other in pairs
+        if one.parentWidget() is other.parentWidget() and one.geometry.intersects(other.geometry)
+    ]
 
 
 def _isClipped(widget: Any, qt: Any) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from Testing.host.host import Host, start
+from Testing.host import start
+
+if TYPE_CHECKING:
+    from Testing.host.host import Host
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,20 +6,10 @@ Not imitated: PythonQt's object lifetime, and setters that a C++-only widget lac
 from __future__ import annotations
 
 import importlib
-import os
 from types import ModuleType
 from typing import Any
 
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-# enum members as int, as in Qt 5: `item.checkState() == 2`; both must be set before the first import of PySide6
-os.environ["PYSIDE6_OPTION_PYTHON_ENUM"] = "0x03"
-
-from Testing.host.immortal import makeConstantsImmortal
-from Testing.host.system_libraries import importingQt
-
-makeConstantsImmortal()
-with importingQt():
-    from PySide6.QtCore import QCoreApplication, QObject, QProcess, QSettings, QTimer
+from PySide6.QtCore import QCoreApplication, QObject, QProcess, QSettings, QTimer
 
 from Testing.host.qt_objects import installAttributeAccess
 from Testing.host.qt_properties import asPythonQtReturns, installProperties
@@ -80,7 +70,7 @@ def buildQtModule() -> ModuleType:
     installProperties(each for each in classes if issubclass(each, QObject))
     installAttributeAccess(classes)
     for cls in classes:
-        if hasattr(cls, "exec") and not hasattr(cls, "exec_"):
+        if hasattr(cls, "exec"):
             cls.exec_ = cls.exec  # type: ignore[attr-defined]
     _changeArguments()
     qt.QUiLoader = UiLoader  # type: ignore[attr-defined]
