@@ -40,7 +40,10 @@ def _getattributeAfter(original: Callable[[Any, str], Any]) -> Callable[[Any, st
             value = original(self, name)
         except AttributeError:
             return _dynamicAttribute(self, name)
-        return qt_signals.BoundSignal(self, name, value) if isinstance(value, SignalInstance) else value
+        if isinstance(value, SignalInstance):
+            return qt_signals.BoundSignal(self, name, value)
+        # a stand-in's property of a list type; its own state stays a list
+        return tuple(value) if isinstance(value, list) and not _PRIVATE.fullmatch(name) else value
 
     return getattribute
 
