@@ -59,7 +59,12 @@ def _dynamicAttribute(self: QObject, name: str) -> Any:
 
 
 def _setattr(self: QObject, name: str, value: Any) -> None:
-    if not isCppClass(type(self)) or _PRIVATE.fullmatch(name) or _isProperty(type(self), name):
+    found = _classProperty(type(self), name)
+    if isinstance(found, Property):  # of a stand-in; it is no Python descriptor
+        if found.fset is None:
+            raise AttributeError(f"property {name} of {type(self).__name__} is read-only")
+        found.fset(self, value)
+    elif found is not None or _PRIVATE.fullmatch(name) or not isCppClass(type(self)):
         object.__setattr__(self, name, value)
     elif name.encode() in [bytes(each) for each in self.dynamicPropertyNames()]:
         self.setProperty(name, value)
@@ -80,8 +85,9 @@ def isCppClass(cls: type) -> bool:
     return cls.__module__.startswith("PySide6.") or STAND_INS.get(cls.__name__) is cls
 
 
-def _isProperty(cls: type, name: str) -> bool:
-    return any(isinstance(base.__dict__.get(name), (property, Property)) for base in cls.__mro__)
+def _classProperty(cls: type, name: str) -> Any:
+    found = (base.__dict__[name] for base in cls.__mro__ if name in base.__dict__)
+    return next((each for each in found if isinstance(each, (property, Property))), None)
 
 
 def _className(self: QObject) -> str:

@@ -69,7 +69,9 @@ def test_defaults_are_written_into_the_node(a_node, parameters):
     assert (list(parameters.names), parameters.pair) == ([], (0, ""))
     assert (parameters.volume, parameters.either) == (None, None)
     assert (parameters.levels.minimum, parameters.levels.maximum) == (1, 2)
-    texts = {name: a_node.GetParameter(name) for name in ("device", "overlap", "on", "path", "mode", "names.len", "box.low")}
+    texts = {
+        name: a_node.GetParameter(name) for name in ("device", "overlap", "on", "path", "mode", "names.len", "box.low")
+    }
     assert texts == {
         "device": "auto",
         "overlap": "0.5",

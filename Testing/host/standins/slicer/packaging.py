@@ -55,7 +55,9 @@ def pip_ensure(
         raise RuntimeError(f"the user declined to install {names}")
     before = {each.name: _version(each.name) for each in missing}
     skipped = pip_install([str(each) for each in missing], constraints=constraints, skip_packages=skip_packages)
-    changed = [name for name, version in before.items() if version and version != _version(name) and name in sys.modules]
+    changed = [
+        name for name, version in before.items() if version and version != _version(name) and name in sys.modules
+    ]
     if prompt_restart and changed and slicer.util.confirmYesNoDisplay(f"{', '.join(changed)} was replaced. Restart?"):
         slicer.util.restart()
     return skipped
@@ -125,7 +127,9 @@ def _requirements(req):
     if isinstance(req, Requirement):
         return [req]
     if isinstance(req, str):
-        return [Requirement(req)] if ";" in req or " " not in req.strip() else [Requirement(each) for each in req.split()]
+        return (
+            [Requirement(req)] if ";" in req or " " not in req.strip() else [Requirement(each) for each in req.split()]
+        )
     if isinstance(req, list):
         return [each for part in req for each in _requirements(part)]
     raise TypeError(f"requirements are texts, Requirement objects or a list of them, not {req!r}")
