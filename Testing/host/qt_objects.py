@@ -68,6 +68,10 @@ def _setattr(self: QObject, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
     elif name.encode() in [bytes(each) for each in self.dynamicPropertyNames()]:
         self.setProperty(name, value)
+    elif isinstance(value, SignalInstance):  # PySide itself, for objects that C++ made
+        object.__setattr__(self, name, value)
+    elif isinstance(value, QObject) and value.objectName == name:
+        pass  # PySide's loader of .ui files; the child is found by its name anyway
     else:
         raise AttributeError(
             f"{type(self).__name__} is a C++ class: it has no property {name!r} and takes no new names"
