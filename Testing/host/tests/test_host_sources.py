@@ -11,7 +11,8 @@ import os, sys
 from Testing.host import start
 host = start()
 import slicer, slicer.util, slicer.ScriptedLoadableModule, slicer.i18n
-print(host.using_real_sources, slicer.ScriptedLoadableModule.ORIGIN, slicer.i18n.tr("text"), slicer.util.__file__, sep="|", flush=True)
+seen = (host.using_real_sources, slicer.ScriptedLoadableModule.ORIGIN, slicer.i18n.tr("text"), slicer.util.__file__)
+print(*seen, sep="|", flush=True)
 os._exit(0)
 """
 
