@@ -196,6 +196,8 @@ class Isolation:
         for data in answers:
             report = item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
             report.nodeid, report.location = item.nodeid, item.location
+            if isinstance(report.longrepr, list):  # where and why a test was skipped; JSON knows no tuples
+                report.longrepr = tuple(report.longrepr)
             yield report
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -26,6 +26,17 @@ def test_swallows(host):
     button.connect("clicked()", lambda: 1 / 0)
     button.click()
 """,
+    "skips": """
+import pytest
+
+@pytest.mark.slow
+def test_skips():
+    pytest.skip("for this reason")
+
+@pytest.mark.xfail(reason="known", strict=True)
+def test_known():
+    assert False
+""",
     "broken": "import nothing_of_this_name",
     "dies": """
 import os
@@ -80,6 +91,12 @@ def outcome(repository):
 
 def test_a_good_test_passes(outcome):
     assert "::test_good PASSED" in outcome
+
+
+def test_skipped_and_expected_failures_are_told_as_such(outcome):
+    assert "::test_skips SKIPPED" in outcome
+    assert "for this reason" in outcome.partition("short test summary")[2]
+    assert "::test_known XFAIL" in outcome
 
 
 def test_a_process_that_dies_fails_its_test_and_the_next_one_runs(outcome):
