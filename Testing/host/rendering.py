@@ -46,6 +46,10 @@ class OffScreenView:
             manager.UnRegister(None)
         self._group.SetMRMLDisplayableNode(node)
 
+    def close(self) -> None:
+        """Let go of the view node."""
+        self._group.SetMRMLDisplayableNode(None)
+
     def save(self, path: Path) -> Path:
         """Render and write a PNG."""
         self.window.Render()
@@ -97,5 +101,24 @@ class SliceView:
     def close(self) -> None:
         """The scene may be closed afterwards."""
         slicer.app.applicationLogic().GetSliceLogics().RemoveItem(self.logic)
-        self._view._group.SetMRMLDisplayableNode(None)
+        self._view.close()
         self.logic.SetMRMLScene(None)
+
+
+class ThreeDView:
+    """Models and segment surfaces from one direction; a segmentation needs its closed surface."""
+
+    def __init__(self, size_px: tuple[int, int] = (300, 300)) -> None:
+        self.node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLViewNode")
+        self._view = OffScreenView(
+            slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance(), _VIEW_MANAGERS, self.node, size_px
+        )
+
+    def save(self, path: Path) -> Path:
+        self._view.renderer.ResetCamera()
+        return self._view.save(path)
+
+    def close(self) -> None:
+        """The scene may be closed afterwards."""
+        self._view.close()
+        slicer.mrmlScene.RemoveNode(self.node)

@@ -5,7 +5,7 @@ import pytest
 import slicer
 from PIL import Image
 
-from Testing.host.rendering import SliceView
+from Testing.host.rendering import SliceView, ThreeDView
 
 
 @pytest.fixture
@@ -35,3 +35,11 @@ def test_a_slice_shows_image_and_segment(a_scene, tmp_path):
     white = (pixels.min(axis=-1) > 200).mean()
     assert 0.15 < red < 0.35  # a quarter of the slice
     assert 0.25 < white < 0.5  # half of it, less the segment's part
+
+
+def test_a_view_shows_the_surface(a_scene, tmp_path):
+    slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[0].CreateClosedSurfaceRepresentation()
+    view = ThreeDView(size_px=(200, 200))
+    pixels = np.asarray(Image.open(view.save(tmp_path / "view.png")).convert("RGB")).astype(int)
+    view.close()
+    assert 0.05 < (pixels[..., 0] > pixels[..., 1] + 40).mean() < 0.9
