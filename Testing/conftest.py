@@ -9,7 +9,14 @@ from hypothesis import settings
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
+from Testing.host.isolation import Isolation
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The tests of the Slicer module run on the stand-in host, in a process of its own."""
+    Isolation.install(config)
 
 
 @pytest.fixture(scope="session")
