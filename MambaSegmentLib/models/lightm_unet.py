@@ -176,7 +176,7 @@ class LightMUNet(nn.Module):
         return 2 ** (len(self.config.blocks_down) - 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check(x)
+        self.check_input(x)
         x = self.stem(x)
         skips = []
         for stage in self.encoder:
@@ -188,7 +188,8 @@ class LightMUNet(nn.Module):
         x = F.relu(self.head_norm(x), inplace=True)
         return self.head(x)
 
-    def _check(self, x: Tensor) -> None:
+    def check_input(self, x: Tensor) -> None:
+        """Raises ShapeError for what the network cannot take."""
         dims, channels = self.config.spatial_dims, self.config.in_channels
         if x.dim() != dims + 2 or x.shape[1] != channels:
             raise ShapeError(f"input has shape {tuple(x.shape)}; expected (batch, {channels}) and {dims} spatial sizes")

@@ -11,7 +11,7 @@ UNETR (Hatamizadeh et al. 2021, arXiv:2103.10504).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,7 @@ class SwinUMambaConfig:
         generation: 2, or 1 for weights of the first release.
     """
 
+    spatial_dims: ClassVar[int] = 2
     in_channels: int
     num_classes: int
     feature_sizes: tuple[int, ...] = (48, 96, 192, 384, 768)
@@ -127,8 +128,12 @@ class SwinUMamba(nn.Module):
         """Height and width must be multiples of this."""
         return 32
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def check_input(self, x: Tensor) -> None:
+        """Raises ShapeError for what the network cannot take."""
         check_image(x, self.config.in_channels, self.size_multiple)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        self.check_input(x)
         stem = self.stem(x)
         _, stages = self.encoder(stem, stages=len(self.decoder) - 1)
         maps = [x, stem, *(stage.permute(0, 3, 1, 2) for stage in stages)]

@@ -8,7 +8,8 @@ import torch
 from mambasegment_training.checkpoint import load_weights
 from mambasegment_training.config import OptimizerConfig, config_from_json
 from mambasegment_training.journal import read_records
-from mambasegment_training.loop import FitResult, build_network, build_optimizer, fit, resume
+from mambasegment_training.loop import FitResult, build_optimizer, fit, resume
+from mambasegment_training.network import build_network
 from mambasegment_training.run_folder import BEST, LAST, read_run
 from torch import nn
 
