@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from .recomputed import Recomputed
 from .renaming import Renaming
 from .vss import PUBLISHED_NAMES_OF_PARTS, VSSEncoder, check_image, check_positive, start_linear_layers
 
@@ -70,7 +71,7 @@ class SwinUMambaConfig:
             raise ConfigError(f"generation is {self.generation}; expected 1 (first release) or 2")
 
 
-class ResidualConvBlock(nn.Module):
+class ResidualConvBlock(Recomputed):
     """LeakyReLU(x + IN(conv(LeakyReLU(IN(conv(x)))))), 3x3; another width takes x through IN(1x1 conv)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

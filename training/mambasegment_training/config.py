@@ -173,6 +173,7 @@ class TrainingConfig:
     steps_per_epoch: int = 100
     ema_decay: float | None = None  # average of the weights over about 1 / (1 - decay) steps; None: no average
     precision: Literal["float32", "bfloat16"] = "float32"
+    activation_checkpointing: bool = False  # a fraction of the memory for another forward pass; same results to the bit
     deterministic: bool = True
     cpu_threads: int | None = None  # of PyTorch; part of the recipe, since sums depend on it; None: PyTorch's choice
     network: NetworkConfig = field(default_factory=NetworkConfig)

@@ -23,6 +23,11 @@ def build_network(dataset: PreparedDataset, config: TrainingConfig) -> nn.Module
     clash = [name for name, value in given.items() if options[name] != value]
     if clash:
         raise ConfigError(f"network.options.{clash[0]} is {options[clash[0]]}, but the data has {given[clash[0]]}")
+    if "activation_checkpointing" in options:
+        raise ConfigError(
+            "activation_checkpointing is of the training, not of the model: set it without network.options before it"
+        )
+    options["activation_checkpointing"] = config.activation_checkpointing
     with seeded(np.random.SeedSequence((config.seed, _INITIAL_WEIGHTS))):
         return build_model(config.network.name, options)
 
