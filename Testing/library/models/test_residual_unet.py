@@ -139,36 +139,6 @@ def test_gradients_reach_every_parameter(name, spatial_dims):
     assert all(name.endswith("skip_scale") for name in set(dict(net.named_parameters())) - set(trained))
 
 
-@pytest.fixture
-def one_thread():
-    """Threads cost more than they bring to tensors this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("name", MORE)
-def test_a_hundred_steps_in_bfloat16_stay_finite_and_learn(name):
-    size = {"input_size": [8, 8, 16]} if name == "umamba_enc" else {}
-    net = a_small_net(name, in_channels=1, features_per_stage=[8, 16, 16], kernel_sizes=3, strides=[1, 2, 2], **size)
-    optimizer = torch.optim.AdamW(net.parameters(), 1e-3)
-    losses = []
-    for _ in range(100):
-        x = torch.randn(2, 1, 8, 8, 16)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = net(x)
-        loss = torch.nn.functional.cross_entropy(logits.float(), (x[:, 0] > 0).long())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert all(parameter.isfinite().all() for parameter in net.parameters())
-    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
-
-
 @pytest.mark.parametrize("name", ["umamba_bot", "umamba_enc", "mambaclinix"])
 def test_streaming_gives_what_training_mode_gives(name, monkeypatch):
     net, x = a_small_net(name).eval(), torch.randn(1, 2, 4, 8, 16)
