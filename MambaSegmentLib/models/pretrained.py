@@ -31,6 +31,10 @@ _INSIDE_BLOCKS: Renaming = (
     (r"(blocks\.\d+)\.norm\.", r"\1.ln_1."),
     (r"(blocks\.\d+)\.ss2d\.", r"\1.self_attention."),
 )
+# in names of the authors' segmentation networks, and of our own model and training files
+_OF_SEGMENTATION = re.compile(
+    r"(^|\.)(vssm_encoder|layers_up|seg_layers|network_weights|convInit)(\.|$)|^(fold_\d+|weights)/"
+)
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ def _refuse_other_files(tensors: Mapping[str, Any]) -> None:
     """Raises BundleError unless the names are those of VMamba's first format."""
     if "layers.0.blocks.0.self_attention.A_logs" in tensors and "layers_up.0.expand.weight" not in tensors:
         return
-    if any(re.search(r"(^|\.)(vssm_encoder|layers_up|seg_layers|network_weights|convInit)(\.|$)", n) for n in tensors):
+    if any(_OF_SEGMENTATION.search(str(name)) for name in tensors):
         raise BundleError(
             "these are weights of a segmentation network, not ImageNet weights; convert them with "
             "'mambasegment models import', or give the VMamba-Tiny file"

@@ -101,6 +101,12 @@ def test_cancelled_and_resumed_gives_the_same_weights(whole_run, prepared, a_fil
     assert same_runs(tmp_path / "run", whole_run)
 
 
+def test_recomputed_activations_change_nothing(whole_run, prepared, a_file, tmp_path):
+    """Where a block is held still, gradients pass through it to the embedding all the same."""
+    fit(prepared.folder, tmp_path / "run", settings(a_file, activation_checkpointing=True), device="cpu")
+    assert same_runs(tmp_path / "run", whole_run)
+
+
 def test_sgd_has_no_momentum_of_what_is_held(prepared, a_file, tmp_path):
     optimizer = {"name": "sgd", "learning_rate": 1e-2, "momentum": 0.9}
     config = settings(a_file, epochs=1, optimizer=optimizer)

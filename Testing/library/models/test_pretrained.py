@@ -89,7 +89,8 @@ def test_other_files_are_told_apart_and_change_nothing():
     prefixed = {f"mamba_unet.{key}": tensor for key, tensor in bare.items()}
     with pytest.raises(BundleError, match=r"newer VMamba release.*vssmtiny_dp01_ckpt_epoch_292"):
         load_pretrained(net, newer)
-    for wrong in (segmentation, segmentation["network_weights"], bare, prefixed):
+    ours = {"fold_0/encoder.patch_embed.norm.bias": torch.zeros(1)}
+    for wrong in (segmentation, segmentation["network_weights"], bare, prefixed, ours):
         with pytest.raises(BundleError, match=r"segmentation network.*models import"):
             load_pretrained(net, wrong)
     with pytest.raises(BundleError, match=r"not a VMamba-Tiny file: it holds conv1\.weight"):
