@@ -11,6 +11,8 @@ from . import lightm_unet, mamba_unet, mambaclinix, resenc_unet, swin_umamba, sw
 from .recomputed import recompute_activations
 from .renaming import Renaming
 
+_CHECKPOINTING = "activation_checkpointing"  # an option of every network, on top of those of its configuration
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -96,16 +98,16 @@ def build_model(name: str, options: Mapping[str, Any]) -> nn.Module:
     """
     if name not in ARCHITECTURES:
         raise ConfigError(f"unknown architecture {name!r}; known: {', '.join(sorted(ARCHITECTURES))}")
-    architecture, given = ARCHITECTURES[name], dict(options)
-    recompute = given.pop("activation_checkpointing", False)
-    if not isinstance(recompute, bool):
-        raise ConfigError(f"activation_checkpointing is {recompute!r}; expected true or false")
+    architecture = ARCHITECTURES[name]
     try:
-        config = architecture.config(**given)
+        config = architecture.config(**{key: options[key] for key in options if key != _CHECKPOINTING})
     except TypeError as error:  # a misspelt or missing option
         raise ConfigError(f"{name}: {error}") from error
     model = architecture.model(config)
     model.architecture_name = name  # type: ignore[assignment]  # which published names belong to it
-    if recompute:
-        recompute_activations(model)
+    recompute = options.get(_CHECKPOINTING, False)
+    if not isinstance(recompute, bool):
+        raise ConfigError(f"{_CHECKPOINTING} is {recompute!r}; expected true or false")
+    if recompute and recompute_activations(model) == 0:
+        raise ConfigError(f"{name} has no blocks that can be computed again; leave out {_CHECKPOINTING}")
     return model
