@@ -78,6 +78,20 @@ def test_gradients_are_those_of_finite_differences(case):
     torch.testing.assert_close(slope, (values[0] - values[1]) / (2 * step), rtol=1e-5, atol=0)
 
 
+# what single precision may lose of the largest gradient; in brackets what it lost with two orders of summation.
+# Normalised again and again, what the first of many Mamba layers has lost grows in LightM-UNet and U-Mamba_Enc
+SINGLE_LOSES = {
+    "lightm_unet": 1e-4,  # (2e-5)
+    "mamba_unet": 5e-6,  # (5e-7)
+    "swin_umamba": 2e-5,  # (2e-6)
+    "swin_umamba_d": 5e-6,  # (5e-7)
+    "mambaclinix": 4e-5,  # (8e-6)
+    "umamba_bot": 1e-5,  # (1e-6)
+    "umamba_enc": 1e-4,  # (3e-5)
+    "resenc_unet": 1e-5,  # (2e-6)
+}
+
+
 @pytest.mark.parametrize("case", TINY)
 def test_gradients_in_single_precision_are_near_those_in_double(case):
     """Each tensor's, relative to the largest entry that a tensor of the network has."""
@@ -91,7 +105,7 @@ def test_gradients_in_single_precision_are_near_those_in_double(case):
     largest = max(gradient.abs().max() for gradient in double.values())
     for name, gradient in double.items():
         assert single[name].dtype == torch.float32
-        assert (single[name] - gradient).abs().max() < 2e-5 * largest, name
+        assert (single[name] - gradient).abs().max() < SINGLE_LOSES[tiny.name] * largest, name
 
 
 @pytest.mark.parametrize("case", {tiny.name: case for case, tiny in TINY.items()}.values())  # the 3D one of two

@@ -1,13 +1,14 @@
 """Activation checkpointing: the same numbers in less memory, for every network."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from MambaSegmentLib.errors import ConfigError
-from MambaSegmentLib.models import build_model
+from MambaSegmentLib.models import ARCHITECTURES, build_model
 from MambaSegmentLib.models.drop_path import DropPath
 from MambaSegmentLib.models.recomputed import Recomputed
 from Testing.library.models.tiny_networks import TINY, Tiny, all_outputs
@@ -67,6 +68,14 @@ def test_it_is_off_unless_asked_for_and_a_copy_has_its_own():
 def test_something_else_than_true_or_false_is_refused():
     with pytest.raises(ConfigError, match="activation_checkpointing is 'yes'; expected true or false"):
         build_model("lightm_unet", {"in_channels": 1, "num_classes": 2, "activation_checkpointing": "yes"})
+
+
+def test_a_network_without_such_blocks_is_refused(monkeypatch):
+    """There is none among ours; here a single layer stands for one of somebody else's."""
+    plain = dataclasses.replace(ARCHITECTURES["lightm_unet"], model=lambda config: torch.nn.Linear(1, 1))
+    monkeypatch.setitem(ARCHITECTURES, "lightm_unet", plain)
+    with pytest.raises(ConfigError, match="lightm_unet has no blocks that can be computed again"):
+        TINY["lightm_unet_2d"].build(activation_checkpointing=True)
 
 
 def peak_bytes(net, x):
