@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from Testing.host.isolation import Isolation
+
 # No example may fail for being slow: a busy machine is no mistake of the code.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
-
-from Testing.host.isolation import Isolation
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
