@@ -214,7 +214,7 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
         onFailure=None,
         **options,
     ) -> "Report":
-        """Segment files without loading them, and wait; as `mambasegment batch` does, and it goes on where that stopped.
+        """Segment files without loading them, and wait; as `mambasegment batch`, and it goes on where that stopped.
 
         Args:
             source: a folder, a pattern such as "/data/*/t1.nii.gz", or a .csv file with a column for each channel.

@@ -2,9 +2,9 @@
 
     Slicer --no-main-window --python-script segment_folder.py IMAGES OUTPUT [MODEL]
 
-IMAGES is a folder, a pattern in quotation marks, or a .csv file with a column for each channel of the model. OUTPUT is a
-folder for the labels, report.json and report.csv. Started again, it goes on where it was stopped. The exit code is 0 when
-all cases are done.
+IMAGES is a folder, a pattern in quotation marks, or a .csv file with a column for each channel of the model. OUTPUT is
+a folder for the labels, report.json and report.csv. Started again, it goes on where it was stopped. The exit code is 0
+when all cases are done.
 """
 
 import sys
