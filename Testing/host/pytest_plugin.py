@@ -1,0 +1,40 @@
+"""Fixtures for tests on the host; loaded in the child process of isolation.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from Testing.host import Host, start
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "stand_ins_only: says something about the host's stand-ins, not Slicer's sources")
+    config.addinivalue_line("markers", "real_sources_only: needs SLICER_PYTHON_SOURCES")
+
+
+@pytest.fixture
+def host(request: pytest.FixtureRequest) -> Iterator[Host]:
+    """The running host with an empty scene; at the end nothing may have been swallowed, see failures.py."""
+    running = start()
+    for marker, wanted in (("stand_ins_only", False), ("real_sources_only", True)):
+        if request.node.get_closest_marker(marker) and running.using_real_sources is not wanted:
+            pytest.skip(f"marked {marker}; SLICER_PYTHON_SOURCES is {'set' if running.using_real_sources else 'not set'}")
+    running.reset()
+    running.failures.forget()
+    yield running
+    left = str(running.failures)
+    running.reset()
+    left = str(running.failures) or left
+    running.failures.forget()
+    if left:
+        pytest.fail(f"went wrong without reaching the test:\n{left}", pytrace=False)
+
+
+@pytest.fixture
+def a_panel(host: Host) -> Any:
+    """Our module, loaded and shown: the Python widget."""
+    host.load_module()
+    return host.enter("MambaSegment")

@@ -1,0 +1,5 @@
+"""Imports every file with stand-ins, so that all are registered."""
+
+from Testing.host import ctk_containers, module_manager, mrml_widgets
+
+__all__ = ["ctk_containers", "module_manager", "mrml_widgets"]
