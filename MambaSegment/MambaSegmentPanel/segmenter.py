@@ -19,14 +19,14 @@ from .worker_owner import WorkerOwner
 
 if TYPE_CHECKING:
     from MambaSegmentLib.manifest import Manifest
-    from MambaSegmentLib.worker.client import JobCommand, JobEvent, Status
+    from MambaSegmentLib.worker.client import JobCommand, JobEvent
 
 
 class Segmenter:
     """One worker; jobs wait for each other there, in the order in which they were begun."""
 
-    def __init__(self, onStatus: Callable[[Status], None] | None = None) -> None:
-        self.worker = WorkerOwner(onStatus)
+    def __init__(self, worker: WorkerOwner | None = None) -> None:
+        self.worker = worker or WorkerOwner()
         self._jobs: list[SegmentationJob] = []
         self._tokens: list[CancelToken] = []
 

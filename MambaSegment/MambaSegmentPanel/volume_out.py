@@ -105,13 +105,13 @@ def _between(node: Any, reference: Any | None) -> np.ndarray:
     slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
         node.GetParentTransformNode(), reference.GetParentTransformNode(), both
     )
-    matrix = vtk.vtkMatrix4x4()
-    if not slicer.vtkMRMLTransformNode.IsGeneralTransformLinear(both, matrix):
+    linear = vtk.vtkTransform()
+    if not slicer.vtkMRMLTransformNode.IsGeneralTransformLinear(both, linear):
         raise GeometryError(
             f"between the volumes {reference.GetName()!r} and {node.GetName()!r} is a transform that is not linear; "
             f"resample {node.GetName()!r} into the grid of the other first (module 'Resample Scalar/Vector/DWI Volume')"
         )
-    return slicer.util.arrayFromVTKMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(linear.GetMatrix())
 
 
 def _header(volume: Volume) -> bytes:

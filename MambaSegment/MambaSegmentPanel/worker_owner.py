@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import qt
@@ -25,10 +25,14 @@ class WorkerOwner:
 
     Args:
         onStatus: told what `WorkerClient` tells of the process: Hello, Ready, Ended, and a Failed without job.
+        command: what starts a worker; None takes the library's on Slicer's Python.
     """
 
-    def __init__(self, onStatus: Callable[[Status], None] | None = None) -> None:
+    def __init__(
+        self, onStatus: Callable[[Status], None] | None = None, *, command: Sequence[str] | None = None
+    ) -> None:
         self._onStatus = onStatus
+        self._command = command
         self._client: WorkerClient | None = None
         self._transport: QProcessTransport | None = None
         self._gone = False
@@ -37,7 +41,7 @@ class WorkerOwner:
     def client(self) -> WorkerClient:
         """Raises: ResourceError, when there is no Python to run a worker."""
         if self._client is None:
-            command = worker_command(pythonExecutable())
+            command = self._command or worker_command(pythonExecutable())
             self._transport = QProcessTransport()
             self._client = WorkerClient(self._transport, command=command, on_status=self._note, on_log=_log.debug)
             slicer.app.connect("aboutToQuit()", self.close)

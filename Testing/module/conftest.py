@@ -5,10 +5,24 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
+from Testing.host import isolation
 from Testing.module.fake_slicer import fakeModules
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.pluginmanager.has_plugin("host-reporter"):
+        config.pluginmanager.register(isolation.Reporter(), "host-reporter")
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> Any:
+    """What is tested on the stand-in host runs in its process."""
+    if module_path.name.startswith("test_logic"):
+        return isolation.pytest_pycollect_makemodule(module_path, parent)
+    return None
 
 
 @pytest.fixture
@@ -20,3 +34,10 @@ def panel_module(monkeypatch: pytest.MonkeyPatch, repository: Path) -> Iterator[
     yield lambda name: importlib.import_module(f"MambaSegmentPanel.{name}")
     for name in [name for name in sys.modules if name.partition(".")[0] == "MambaSegmentPanel"]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def panel_package(host: Any, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """`panel_package("volume_out")` imports MambaSegmentPanel/volume_out.py on the host."""
+    monkeypatch.syspath_prepend(repository / "MambaSegment")
+    return lambda name: importlib.import_module(f"MambaSegmentPanel.{name}")
