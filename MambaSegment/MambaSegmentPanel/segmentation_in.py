@@ -29,8 +29,10 @@ def newSegmentation(volumeNode: Any, name: str) -> Any:
     scene = volumeNode.GetScene()
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
     node.CreateDefaultDisplayNodes()
-    node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    # Before the geometry, which is brought into the space of the node's transform: in another space than the label map
+    # it would have the labels resampled as soon as they are saved.
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     _placeBeside(node, volumeNode)
     return node
 

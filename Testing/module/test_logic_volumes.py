@@ -69,9 +69,7 @@ def test_a_second_channel_is_given_in_the_space_of_the_first(volume_out, tmp_pat
 def test_between_channels_neither_a_bent_transform_nor_shear_will_do(volume_out):
     first, second = addVolume(VOXELS, name="first"), addVolume(VOXELS, name="second")
     second.SetAndObserveTransformNodeID(addBentTransform().GetID())
-    with pytest.raises(
-        GeometryError, match="'first' and 'second' is a transform that is not linear"
-    ):
+    with pytest.raises(GeometryError, match="'first' and 'second' is a transform that is not linear"):
         volume_out.volumeOf(second, first)
     shear = np.eye(4)
     shear[0, 1] = 0.2
