@@ -87,6 +87,7 @@ class MambaSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initializeParameterNode()
 
     def cleanup(self):
+        self.setParameterNode(None)  # at the end of Slicer exit() may not have come before
         self.removeObservers()
         if self.logic is not None:
             self.logic.close()

@@ -60,7 +60,9 @@ class ctkCollapsibleButton(QAbstractButton):
         points = [(6, 9), (16, 9), (11, 16)] if self.checked else [(8, 7), (8, 17), (15, 12)]
         painter.drawPolygon(QPolygonF([QPointF(x, y) for x, y in points]))
         text = painter.fontMetrics().elidedText(self.text, Qt.TextElideMode.ElideRight, self.width - 30)
-        painter.drawText(header.adjusted(24, 0, -4, 0), Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, text)
+        painter.drawText(
+            header.adjusted(24, 0, -4, 0), Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, text
+        )
         painter.end()
 
     def __onToggled(self, checked: bool) -> None:

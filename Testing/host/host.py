@@ -155,7 +155,9 @@ class Host:
     def reset(self) -> None:
         """As new for the next test: no scripted module, an empty scene, no settings, no connection to the application."""
         manager = self.app.moduleManager()
-        for name in [name for name, module in manager.modules.items() if hasattr(module, "createNewWidgetRepresentation")]:
+        for name in [
+            name for name, module in manager.modules.items() if hasattr(module, "createNewWidgetRepresentation")
+        ]:
             self.unload(name)
         for widget in self.app.topLevelWidgets():
             widget.close()

@@ -11,7 +11,21 @@ import vtk
 
 _SCENES = (".mrml", ".mrb")
 _SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr", ".seg.vtm")
-_VOLUMES = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd", ".hdr", ".img", ".tif", ".tiff", ".png", ".jpg", ".dcm")
+_VOLUMES = (
+    ".nrrd",
+    ".nhdr",
+    ".nii",
+    ".nii.gz",
+    ".mha",
+    ".mhd",
+    ".hdr",
+    ".img",
+    ".tif",
+    ".tiff",
+    ".png",
+    ".jpg",
+    ".dcm",
+)
 # file type → node class whose default storage node reads it
 _PLAIN = {
     "ModelFile": "vtkMRMLModelNode",

@@ -21,9 +21,11 @@ from typing import Any
 
 import pytest
 
-IN_CHILD = "MAMBASEGMENT_HOST_CHILD"  # set in the child; set it by hand to run everything in one process, for a debugger
+IN_CHILD = (
+    "MAMBASEGMENT_HOST_CHILD"  # set in the child; set it by hand to run everything in one process, for a debugger
+)
 REPOSITORY = Path(__file__).resolve().parents[2]
-_END_OF_LOG_BYTES = 6000
+_END_OF_LOG_BYTES = 20000
 
 
 class ChildDied(Exception):
@@ -81,7 +83,8 @@ class Child:
         self._process = None
         self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, self._log.tell() - _END_OF_LOG_BYTES))
-        last = self._log.read().decode("utf-8", "replace")
+        lines = self._log.read().decode("utf-8", "replace").splitlines()
+        last = "\n".join(line for line in lines if not line.startswith("Extension modules:"))  # of no use, and long
         return f"the process of the stand-in Slicer host ended with exit code {code}; it wrote last:\n{last}"
 
 

@@ -11,7 +11,9 @@ from Testing.host import Host, start
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "stand_ins_only: says something about the host's stand-ins, not Slicer's sources")
+    config.addinivalue_line(
+        "markers", "stand_ins_only: says something about the host's stand-ins, not Slicer's sources"
+    )
     config.addinivalue_line("markers", "real_sources_only: needs SLICER_PYTHON_SOURCES")
 
 
@@ -21,7 +23,9 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     running = start()
     for marker, wanted in (("stand_ins_only", False), ("real_sources_only", True)):
         if request.node.get_closest_marker(marker) and running.using_real_sources is not wanted:
-            pytest.skip(f"marked {marker}; SLICER_PYTHON_SOURCES is {'set' if running.using_real_sources else 'not set'}")
+            pytest.skip(
+                f"marked {marker}; SLICER_PYTHON_SOURCES is {'set' if running.using_real_sources else 'not set'}"
+            )
     running.reset()
     running.failures.forget()
     yield running

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import shiboken6
@@ -20,24 +20,29 @@ _PRIVATE = re.compile(r"_\w+?__\w+")  # how Python spells `self.__x` of a class:
 def installAttributeAccess(classes: Iterable[type]) -> None:
     """On every Qt class: each has its own C slots, so that what QObject gets does not reach them all."""
     QObject.className = _className  # type: ignore[attr-defined]
-    for cls in (_ValueClass, *classes):
+    # before the first is replaced: QFile and others resolve methods that are static and not static in theirs
+    originals = {cls: cls.__getattribute__ for cls in (_ValueClass, *classes)}
+    for cls, original in originals.items():
         if issubclass(cls, QObject):
-            cls.__getattribute__ = _getattribute  # type: ignore[method-assign,assignment]
+            cls.__getattribute__ = _getattributeAfter(original)  # type: ignore[method-assign,assignment]
             cls.__setattr__ = _setattr  # type: ignore[method-assign,assignment]
         elif issubclass(cls, _ValueClass):
             cls.__setattr__ = _setattrOfValue  # type: ignore[method-assign,assignment]
 
 
-def _getattribute(self: QObject, name: str) -> Any:
-    if name == "connect":
-        return lambda *args: qt_signals.connect(self, *args)
-    if name == "disconnect":
-        return lambda *args: qt_signals.disconnect(self, *args)
-    try:
-        value = _qtGetattribute(self, name)
-    except AttributeError:
-        return _dynamicAttribute(self, name)
-    return qt_signals.BoundSignal(self, name, value) if isinstance(value, SignalInstance) else value
+def _getattributeAfter(original: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+    def getattribute(self: QObject, name: str) -> Any:
+        if name == "connect":
+            return lambda *args: qt_signals.connect(self, *args)
+        if name == "disconnect":
+            return lambda *args: qt_signals.disconnect(self, *args)
+        try:
+            value = original(self, name)
+        except AttributeError:
+            return _dynamicAttribute(self, name)
+        return qt_signals.BoundSignal(self, name, value) if isinstance(value, SignalInstance) else value
+
+    return getattribute
 
 
 def _dynamicAttribute(self: QObject, name: str) -> Any:
@@ -56,7 +61,9 @@ def _setattr(self: QObject, name: str, value: Any) -> None:
     elif name.encode() in [bytes(each) for each in self.dynamicPropertyNames()]:
         self.setProperty(name, value)
     else:
-        raise AttributeError(f"{type(self).__name__} is a C++ class: it has no property {name!r} and takes no new names")
+        raise AttributeError(
+            f"{type(self).__name__} is a C++ class: it has no property {name!r} and takes no new names"
+        )
 
 
 def _setattrOfValue(self: Any, name: str, value: Any) -> None:

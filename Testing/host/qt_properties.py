@@ -32,7 +32,9 @@ def _installOn(cls: Any) -> None:
         if (cls.__name__, name) not in _VIRTUAL | _STAY_METHODS:
             setattr(cls, name, property(_getter(cls, name), _setter(cls, name)))
     for name, own in list(vars(cls).items()):  # QBoxLayout overrides the method spacing() of QLayout's property
-        if not isinstance(own, property) and any(isinstance(vars(base).get(name), property) for base in cls.__mro__[1:]):
+        if not isinstance(own, property) and any(
+            isinstance(vars(base).get(name), property) for base in cls.__mro__[1:]
+        ):
             setattr(cls, name, property(_getter(cls, name), _setter(cls, name)))
 
 

@@ -140,7 +140,9 @@ def _signalsOf(sender: QObject) -> list[tuple[str, str]]:
     """(signature in Slicer, signature in PySide) of every signal; they differ where a stand-in passes a VTK object."""
     meta = sender.metaObject()
     methods = (meta.method(index) for index in range(meta.methodCount()))
-    own = [_text(method.methodSignature()) for method in methods if method.methodType() == QMetaMethod.MethodType.Signal]
+    own = [
+        _text(method.methodSignature()) for method in methods if method.methodType() == QMetaMethod.MethodType.Signal
+    ]
     renamed: dict[str, str] = getattr(type(sender), "slicerSignatures", {})
     hidden = set(renamed.values())
     return [*renamed.items(), *((signature, signature) for signature in own if signature not in hidden)]

@@ -11,7 +11,11 @@ from typing import Any
 from PySide6.QtCore import Property
 
 STAND_INS: dict[str, type] = {}
-_PYTHON_TYPES: dict[str, tuple[type, ...]] = {"QStringList": (list, tuple), "QVariant": (object,), "double": (int, float)}
+_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
+    "QStringList": (list, tuple),
+    "QVariant": (object,),
+    "double": (int, float),
+}
 
 
 def standIn(cls: type) -> type:
@@ -42,7 +46,9 @@ def stored(kind: Any, default: Any, changed: Callable[[Any], None] | None = None
 
     def set(self: Any, value: Any) -> None:
         if not isinstance(value, accepted):
-            raise ValueError(f"{type(self).__name__}: {value!r} is no {kind if isinstance(kind, str) else kind.__name__}")
+            raise ValueError(
+                f"{type(self).__name__}: {value!r} is no {kind if isinstance(kind, str) else kind.__name__}"
+            )
         value = tuple(value) if kind == "QStringList" else value
         if value != get(self):
             values(self)[key] = value
