@@ -41,3 +41,14 @@ def panel_package(host: Any, repository: Path, monkeypatch: pytest.MonkeyPatch) 
     """`panel_package("volume_out")` imports MambaSegmentPanel/volume_out.py on the host."""
     monkeypatch.syspath_prepend(repository / "MambaSegment")
     return lambda name: importlib.import_module(f"MambaSegmentPanel.{name}")
+
+
+@pytest.fixture(autouse=True)
+def same_library() -> Iterator[None]:
+    """A module that is reloaded forgets the library; the next test shall meet the classes that it has imported."""
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "MambaSegmentLib"}
+    yield
+    if before and sys.modules.get("MambaSegmentLib") is not before["MambaSegmentLib"]:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "MambaSegmentLib"]:
+            del sys.modules[name]
+        sys.modules.update(before)
