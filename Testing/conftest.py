@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from Testing.host.isolation import Isolation
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The tests of the Slicer module run on the stand-in host, in a process of its own."""
+    config.pluginmanager.register(Isolation())
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from typing import Any, TextIO
 import pytest
 from _pytest.runner import runtestprotocol
 
-from Testing.host.isolation import REPOSITORY
+from Testing.host import sources
+from Testing.host.isolation import FOLDERS, REPOSITORY
 
 # a test that waits for ever, in a modal dialog for instance, ends the process, with every thread's position
 LIMIT_S = float(os.environ.get("MAMBASEGMENT_HOST_TEST_LIMIT_S", "120"))
@@ -27,14 +28,14 @@ class Server:
     def __init__(self, requests: TextIO, answers: TextIO, log: TextIO) -> None:
         self._requests, self._answers, self._log = requests, answers, log
         self._items: dict[str, pytest.Item] = {}
-        self._errors: list[str] = []
+        self._errors: dict[str, list[str]] = {}
 
     def pytest_collection(self) -> bool:
         return True  # collected on request
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self._errors.append(str(report.longrepr))
+            self._errors.setdefault(report.nodeid.partition("::")[0], []).append(str(report.longrepr))
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         for line in self._requests:
@@ -44,15 +45,16 @@ class Server:
             self._answers.flush()
         return True
 
-    def _collect(self, session: pytest.Session, path: str) -> dict[str, Any]:
-        self._errors.clear()
-        items = session.perform_collect([path])
-        self._items.update({item.nodeid: item for item in items})
-        return {"errors": self._errors, "tests": [_described(item) for item in items]}
+    def _collect(self, session: pytest.Session, file: str) -> dict[str, Any]:
+        """Everything at once: pytest gives the fixtures of a conftest.py to one collection only."""
+        if not self._items and not self._errors:
+            items = session.perform_collect([str(REPOSITORY / folder) for folder in FOLDERS])
+            self._items.update({item.nodeid: item for item in items})
+        tests = [_described(item) for name, item in self._items.items() if name.partition("::")[0] == file]
+        return {"errors": self._errors.get(file, []), "tests": tests, "host": sources.description()}
 
     def _run(self, session: pytest.Session, request: dict[str, Any]) -> dict[str, Any]:
-        if request["run"] not in self._items:  # the process that collected it died
-            self._collect(session, str(REPOSITORY / request["run"].partition("::")[0]))
+        self._collect(session, "")  # the process that did it may have died
         item, following = self._items[request["run"]], self._items.get(request["next"] or "")
         faulthandler.dump_traceback_later(LIMIT_S, exit=True, file=self._log)
         reports = runtestprotocol(item, log=False, nextitem=following)

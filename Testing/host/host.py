@@ -12,16 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from Testing.host.qt_module import buildQtModule  # first: it sets the environment that PySide6 reads
-from Testing.host.system_libraries import importingQt
-
-with importingQt():
-    import slicer
-    import vtk  # noqa: F401  (Slicer's modules expect it to be loaded)
+import slicer
 
 from Testing.host import sources
 from Testing.host.failures import Failures, failures
 from Testing.host.mrml import Mrml
+from Testing.host.qt_module import buildQtModule
 from Testing.host.qt_signals import disconnectAll
 from Testing.host.registry import STAND_INS
 
@@ -86,6 +82,10 @@ class Host:
         self.app.startupCompleted.emit()
         return module
 
+    def add_module_folder(self, folder: Path) -> None:
+        """Let packages beside a module be imported, without the module; until the end of the test."""
+        self.app.moduleManager().addFolder(folder)
+
     def enter(self, name: str) -> Any:
         """Show a module: its panel is built the first time. Returns the Python widget."""
         representation = slicer.util.getModule(name).widgetRepresentation()
@@ -145,15 +145,22 @@ class Host:
         """Save a picture of a widget as PNG, at another width if given."""
         widget.show()
         if width is not None:
-            widget.resize(width, max(widget.height, widget.sizeHint().height()))
+            widget.resize(width, max(widget.sizeHint().height(), widget.layout().totalHeightForWidth(width)))
         self.process_events(0.02)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not widget.grab().save(str(path)):
             raise OSError(f"no picture could be written to {path}")
         return path
 
+    def layout_faults(self, widget: Any) -> list[str]:
+        """What the user could not read at the present size: texts that do not fit, widgets that lie over each other."""
+        self.process_events()
+        shown = [each for each in widget.findChildren(self.qt.QWidget) if each.isVisibleTo(widget)]
+        clipped = [f"{_name(each)} is clipped: {each.text!r}" for each in shown if _isClipped(each, self.qt)]
+        return clipped + [f"{_name(one)} lies over {_name(other)}" for one, other in _overlapping(shown)]
+
     def reset(self) -> None:
-        """As new for the next test: no scripted module, an empty scene, no settings, no connection to the application."""
+        """As new for the next test: no scripted module, empty scene and settings, nothing connected to `slicer.app`."""
         manager = self.app.moduleManager()
         for name in [
             name for name, module in manager.modules.items() if hasattr(module, "createNewWidgetRepresentation")
@@ -162,6 +169,7 @@ class Host:
         for widget in self.app.topLevelWidgets():
             widget.close()
             widget.deleteLater()
+        manager.forgetFolders()
         disconnectAll(self.app)
         disconnectAll(manager)
         self._mrml.reset()
@@ -170,11 +178,35 @@ class Host:
         self.process_events()
 
 
-def start() -> Host:
-    """The host of this process, started at the first call."""
+def theHost() -> Host:
+    """What `Testing.host.start()` gives."""
     if not _started:
         _started.append(Host(Path(tempfile.mkdtemp(prefix="slicer-host-"))))
     return _started[0]
+
+
+def _name(widget: Any) -> str:
+    return f"{widget.className()} {widget.objectName}"
+
+
+def _overlapping(shown: list[Any]) -> list[tuple[Any, Any]]:
+    """Pairs of widgets that a layout has placed over each other."""
+    laid_out = [each for each in shown if each.parentWidget().layout() is not None and not each.isWindow()]
+    pairs = ((one, other) for index, one in enumerate(laid_out) for other in laid_out[index + 1 :])
+    return [
+        (one, other)
+        for one, other in pairs
+        if one.parentWidget() is other.parentWidget() and one.geometry.intersects(other.geometry)
+    ]
+
+
+def _isClipped(widget: Any, qt: Any) -> bool:
+    if isinstance(widget, qt.QLabel):
+        needed = widget.heightForWidth(widget.width) if widget.wordWrap else widget.sizeHint().height()
+        return bool(widget.text) and (needed > widget.height or widget.minimumSizeHint().width() > widget.width)
+    if isinstance(widget, (qt.QPushButton, qt.QCheckBox, qt.QRadioButton)):
+        return widget.fontMetrics().horizontalAdvance(widget.text.replace("&", "")) > widget.width
+    return False
 
 
 def _writeLauncher(folder: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import slicer
 import vtk
 
 _SCENES = (".mrml", ".mrb")

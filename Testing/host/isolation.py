@@ -4,7 +4,7 @@ The child lives as long as the parent's run. It collects and runs what it is ask
 and are the parent's own: `-k`, `-m`, `-x`, `--durations` and `--junit-xml` work as ever. A child that dies fails the
 test it was at, with what it wrote last, and the next test gets a new child.
 
-A conftest.py asks for it with `pytest_pycollect_makemodule = isolation.pytest_pycollect_makemodule`.
+Testing/conftest.py registers `Isolation`, which does this for the files of `FOLDERS`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ IN_CHILD = (
     "MAMBASEGMENT_HOST_CHILD"  # set in the child; set it by hand to run everything in one process, for a debugger
 )
 REPOSITORY = Path(__file__).resolve().parents[2]
+FOLDERS = ("Testing/host/tests", "Testing/module")
 _END_OF_LOG_BYTES = 20000
 
 
@@ -37,7 +38,7 @@ class Child:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the child)
         atexit.register(self.stop)
 
     def ask(self, **request: Any) -> dict[str, Any]:
@@ -66,7 +67,7 @@ class Child:
             self._process = None
 
     def _start(self) -> subprocess.Popen[str]:
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-m", "Testing.host.child"],
             stdin=subprocess.PIPE,
@@ -91,19 +92,15 @@ class Child:
 _child = Child()
 
 
-def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.File | None:
-    """Hook for a conftest.py: files of its folder are collected and run by the child."""
-    return None if IN_CHILD in os.environ else HostFile.from_parent(parent, path=module_path)
-
-
 class HostFile(pytest.File):
     """A test file as the child sees it."""
 
     def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
         try:
-            answer = _child.ask(collect=str(self.path))
+            answer = _child.ask(collect=self.path.relative_to(REPOSITORY).as_posix())
         except ChildDied as error:
             raise self.CollectError(str(error)) from error
+        Isolation.host = answer["host"]
         if answer["errors"]:
             raise self.CollectError("\n".join(answer["errors"]))
         yield from _nodes(self, answer["tests"])
@@ -148,11 +145,18 @@ class HostItem(pytest.Item):
         return self.path, self._line, self.name
 
     def runtest(self) -> None:
-        raise NotImplementedError("the child runs it, see pytest_runtest_protocol")
+        raise NotImplementedError("the child runs it, see Isolation")
 
 
-class Reporter:
-    """Plugin of the parent: asks the child to run an item and reports what it answers."""
+class Isolation:
+    """Plugin of the parent: hands files over to the child, asks it to run their tests and reports what it answers."""
+
+    host = ""  # which of Slicer's Python modules are used, in words
+
+    def pytest_pycollect_makemodule(self, module_path: Path, parent: pytest.Collector) -> pytest.File | None:
+        if IN_CHILD in os.environ or not any(module_path.is_relative_to(REPOSITORY / each) for each in FOLDERS):
+            return None
+        return HostFile.from_parent(parent, path=module_path)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
@@ -177,6 +181,10 @@ class Reporter:
             report = item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
             report.nodeid, report.location = item.nodeid, item.location
             yield report
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.host:
+            terminalreporter.write_line(self.host)
 
     def pytest_unconfigure(self) -> None:
         _child.stop()

@@ -133,6 +133,7 @@ class ModuleManager(QObject):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self.modules: dict[str, Any] = {}
+        self.__folders: list[Path] = []
 
     def module(self, name: str) -> Any:
         return self.modules.get(name)
@@ -150,8 +151,7 @@ class ModuleManager(QObject):
     def load(self, path: Path) -> qSlicerScriptedLoadableModule:
         """Run the file under its base name and instantiate the class of that name, as at the start of Slicer."""
         name = path.stem
-        if str(path.parent) not in sys.path:
-            sys.path.append(str(path.parent))
+        self.addFolder(path.parent)
         python = _imported(name, path)
         module = qSlicerScriptedLoadableModule(path)
         instance = getattr(python, name)(module)
@@ -178,13 +178,22 @@ class ModuleManager(QObject):
         for attribute in (name.lower(), f"{name}Instance", f"{name}Widget"):
             if hasattr(slicer.modules, attribute):
                 delattr(slicer.modules, attribute)
-        folder = Path(module.path).parent
-        for each, python in list(sys.modules.items()):
-            file = getattr(python, "__file__", None)
-            if file is not None and Path(file).is_relative_to(folder):
-                del sys.modules[each]
-        sys.path[:] = [each for each in sys.path if each != str(folder)]
         module.deleteLater()
+
+    def addFolder(self, folder: Path) -> None:  # not in Slicer, nor the next
+        """Make a module's folder importable, as loading it does."""
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+        self.__folders.append(folder)
+
+    def forgetFolders(self) -> None:
+        """Unlearn the folders and everything that was imported from them."""
+        for name, python in list(sys.modules.items()):
+            file = getattr(python, "__file__", None)
+            if file is not None and any(Path(file).is_relative_to(folder) for folder in self.__folders):
+                del sys.modules[name]
+        sys.path[:] = [each for each in sys.path if Path(each) not in self.__folders]
+        self.__folders.clear()
 
 
 def _imported(name: str, path: Path) -> ModuleType:

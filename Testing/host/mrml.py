@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from Testing.host.system_libraries import importingQt
-from Testing.host.terminology_files import writeTerminologies
+import slicer
+import vtk
 
-with importingQt():
-    import slicer
-    import vtk
+from Testing.host.terminology_files import writeTerminologies
 
 # Terminologies after its files are written; Segmentations after Terminologies and Colors
 _MODULE_LOGICS = {

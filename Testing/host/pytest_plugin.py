@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from Testing.host import Host, start
+from Testing.host import start
+
+if TYPE_CHECKING:
+    from Testing.host.host import Host
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    start()  # test files import slicer, qt and ctk at their head
     config.addinivalue_line(
         "markers", "stand_ins_only: says something about the host's stand-ins, not Slicer's sources"
     )

@@ -6,23 +6,14 @@ Not imitated: PythonQt's object lifetime, and setters that a C++-only widget lac
 from __future__ import annotations
 
 import importlib
-import inspect
-import os
 from types import ModuleType
 from typing import Any
 
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-# enum members as int, as in Qt 5: `item.checkState() == 2`; both must be set before the first import of PySide6
-os.environ["PYSIDE6_OPTION_PYTHON_ENUM"] = "0x03"
+from PySide6.QtCore import QCoreApplication, QObject, QProcess, QSettings, QTimer
 
-from Testing.host.system_libraries import importingQt
-
-with importingQt():
-    from PySide6.QtCore import QObject, QProcess, QSettings, QTimer
-
-from Testing.host.failures import failures
 from Testing.host.qt_objects import installAttributeAccess
 from Testing.host.qt_properties import asPythonQtReturns, installProperties
+from Testing.host.qt_signals import connect
 from Testing.host.ui_loader import UiLoader
 
 _SOURCES = ("QtCore", "QtGui", "QtWidgets", "QtNetwork", "QtTest")
@@ -79,7 +70,7 @@ def buildQtModule() -> ModuleType:
     installProperties(each for each in classes if issubclass(each, QObject))
     installAttributeAccess(classes)
     for cls in classes:
-        if hasattr(cls, "exec") and not hasattr(cls, "exec_"):
+        if hasattr(cls, "exec"):
             cls.exec_ = cls.exec  # type: ignore[attr-defined]
     _changeArguments()
     qt.QUiLoader = UiLoader  # type: ignore[attr-defined]
@@ -108,20 +99,24 @@ def _wrap(cls: type, name: str, change: Any, *, static: bool) -> None:
 
 
 def _changeArguments() -> None:
-    """str for bytes, guarded timer calls, and settings without PySide's `type=`."""
-    write, singleShot, value = QProcess.write, QTimer.singleShot, QSettings.value
+    """str for bytes, timer calls whose exceptions are seen, and settings without PySide's `type=`."""
+    write, value = QProcess.write, QSettings.value
 
     def writeTextOrBytes(self: QProcess, data: Any, *rest: Any) -> int:
         return write(self, data.encode() if isinstance(data, str) else data, *rest)
-
-    def guardedSingleShot(msec: int, *target: Any) -> None:
-        if len(target) == 1 and (inspect.isfunction(target[0]) or inspect.ismethod(target[0])):
-            target = (failures.guarded(target[0], "QTimer.singleShot"),)
-        singleShot(msec, *target)
 
     def plainValue(self: QSettings, key: str, default: Any = None) -> Any:
         return asPythonQtReturns(value(self, key, default))
 
     QProcess.write = writeTextOrBytes  # type: ignore[method-assign,assignment]
-    QTimer.singleShot = staticmethod(guardedSingleShot)  # type: ignore[method-assign,assignment]
+    QTimer.singleShot = staticmethod(_singleShot)  # type: ignore[method-assign,assignment]
     QSettings.value = plainValue  # type: ignore[method-assign,assignment]
+
+
+def _singleShot(msec: int, *target: Any) -> None:
+    """`singleShot(msec, callable)` or `singleShot(msec, receiver, "slot()")`; holds the callable until it fires."""
+    timer = QTimer(QCoreApplication.instance())
+    timer.setSingleShot(True)
+    connect(timer, "timeout()", *target)
+    connect(timer, "timeout()", timer.deleteLater)
+    timer.start(msec)

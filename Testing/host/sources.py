@@ -26,6 +26,12 @@ def activate() -> bool:
             "folder Base/Python of a Slicer checkout, or be unset for the host's own stand-ins"
         )
     slicer.__path__.append(str(folder))
-    kind = f"Slicer's own Python modules of {folder}" if named else "its stand-ins of Slicer's Python modules"
-    print(f"stand-in Slicer host: uses {kind}", file=sys.stderr)
-    return named is not None and bool(named)
+    print(description(), file=sys.stderr)
+    return bool(named)
+
+
+def description() -> str:
+    """Which of the two is active, for people."""
+    named = os.environ.get(VARIABLE)
+    kind = f"Slicer's own Python modules in {named}" if named else "its stand-ins of Slicer's Python modules"
+    return f"stand-in Slicer host: uses {kind}"

@@ -1,45 +1,19 @@
-"""The module's files, importable without Slicer."""
+"""Every test of this folder runs on the stand-in Slicer host, in the host's own process."""
 
 import importlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
-from Testing.host import isolation
-from Testing.module.fake_slicer import fakeModules
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if not config.pluginmanager.has_plugin("host-reporter"):
-        config.pluginmanager.register(isolation.Reporter(), "host-reporter")
-
-
-def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> Any:
-    """What is tested on the stand-in host runs in its process."""
-    if module_path.name.startswith("test_logic"):
-        return isolation.pytest_pycollect_makemodule(module_path, parent)
-    return None
-
 
 @pytest.fixture
-def panel_module(monkeypatch: pytest.MonkeyPatch, repository: Path) -> Iterator[Callable[[str], ModuleType]]:
-    """`panel_module("shell_line")` imports MambaSegmentPanel/shell_line.py on fakes; gone again after the test."""
-    for name, module in fakeModules().items():
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.syspath_prepend(repository / "MambaSegment")
-    yield lambda name: importlib.import_module(f"MambaSegmentPanel.{name}")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "MambaSegmentPanel"]:
-        del sys.modules[name]
-
-
-@pytest.fixture
-def panel_package(host: Any, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """`panel_package("volume_out")` imports MambaSegmentPanel/volume_out.py on the host."""
-    monkeypatch.syspath_prepend(repository / "MambaSegment")
+def panel_module(request: pytest.FixtureRequest, repository: Path) -> Callable[[str], ModuleType]:
+    """`panel_module("shell_line")` imports MambaSegmentPanel/shell_line.py; the next test gets its own."""
+    host = request.getfixturevalue("host")
+    host.add_module_folder(repository / "MambaSegment")
     return lambda name: importlib.import_module(f"MambaSegmentPanel.{name}")
 
 

@@ -78,9 +78,9 @@ def segmenter(host, tiny_segmenter):
 class Told:
     """What the callbacks of a job were given."""
 
-    def __init__(self, panel_package):
+    def __init__(self, panel_module):
         self.progress, self.done, self.failed = [], [], []
-        self.callbacks = panel_package("job").Callbacks(self.progress.append, self.done.append, self.failed.append)
+        self.callbacks = panel_module("job").Callbacks(self.progress.append, self.done.append, self.failed.append)
 
     @property
     def stages(self):
@@ -88,8 +88,8 @@ class Told:
 
 
 @pytest.fixture
-def told(panel_package):
-    return Told(panel_package)
+def told(panel_module):
+    return Told(panel_module)
 
 
 @pytest.fixture
@@ -397,8 +397,8 @@ def test_close_after_the_worker_had_been_killed_deletes_its_folder_too(host, seg
     assert not folder.exists()
 
 
-def test_a_callback_that_fails_does_no_harm(host, segmenter, models, panel_package, caplog):
-    callbacks = panel_package("job").Callbacks(onProgress=lambda _: 1 / 0, onDone=lambda _: [][1])
+def test_a_callback_that_fails_does_no_harm(host, segmenter, models, panel_module, caplog):
+    callbacks = panel_module("job").Callbacks(onProgress=lambda _: 1 / 0, onDone=lambda _: [][1])
     segmenter.wait(segmenter.begin(addVolume(someVoxels()), models["tiny"], Options("cpu"), callbacks=callbacks))
     assert "ZeroDivisionError" in caplog.text
     assert "IndexError" in caplog.text

@@ -38,9 +38,9 @@ def someLabels():
 
 
 @pytest.fixture
-def into_scene(host, panel_package):
+def into_scene(host, panel_module):
     """`into_scene(volumeNode, labels)` -> a segmentation node."""
-    module, provenance = panel_package("segmentation_in"), panel_package("provenance").Provenance
+    module, provenance = panel_module("segmentation_in"), panel_module("provenance").Provenance
 
     def call(volumeNode, labels, infos=tuple(INFOS), node=None):
         node = node or module.newSegmentation(volumeNode, "result")
@@ -113,8 +113,8 @@ def test_codes_are_the_models_or_those_of_the_name(into_scene):
         ("liver segment 4", ("85756007", None)),  # a part is not the whole
     ],
 )
-def test_what_a_name_tells(panel_package, name, expected):
-    found = panel_package("terminology").terminologyOf(SegmentInfo(1, name, (0, 0, 0)))
+def test_what_a_name_tells(panel_module, name, expected):
+    found = panel_module("terminology").terminologyOf(SegmentInfo(1, name, (0, 0, 0)))
     assert (found.type.value, found.modifier.meaning if found.modifier else None) == expected
 
 
@@ -157,7 +157,7 @@ def test_labels_without_a_voxel_make_empty_segments(into_scene):
     assert not labelsOf(node, volume).any()
 
 
-def test_a_second_result_is_added_and_the_first_stays(into_scene, panel_package):
+def test_a_second_result_is_added_and_the_first_stays(into_scene, panel_module):
     volume = addVolume(np.zeros((5, 6, 7), np.int16))
     node = into_scene(volume, someLabels())
     other = np.full((5, 6, 7), 7, np.uint8)
@@ -170,9 +170,9 @@ def test_a_second_result_is_added_and_the_first_stays(into_scene, panel_package)
     np.testing.assert_array_equal(first > 0, someLabels() == 7)
     volume.SetAndObserveTransformNodeID(addTransform(aRotation()).GetID())
     with pytest.raises(ConfigError, match="different transforms"):
-        panel_package("segmentation_in").checkTarget(node, volume)
+        panel_module("segmentation_in").checkTarget(node, volume)
     with pytest.raises(ConfigError, match="a segmentation node is needed"):
-        panel_package("segmentation_in").checkTarget(volume, volume)
+        panel_module("segmentation_in").checkTarget(volume, volume)
 
 
 def assertAsTheVolume(again, volume):
@@ -225,12 +225,12 @@ def test_saved_with_the_scene_and_loaded_it_is_the_same(host, into_scene, tmp_pa
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-def test_label_files_are_read_as_the_library_writes_them(panel_package, tmp_path, kind):
+def test_label_files_are_read_as_the_library_writes_them(panel_module, tmp_path, kind):
     from MambaSegmentLib.errors import ImageError
     from MambaSegmentLib.image_io import write_volume
     from MambaSegmentLib.volume import Volume
 
-    read, labels = panel_package("label_file").readLabels, someLabels().astype(kind)
+    read, labels = panel_module("label_file").readLabels, someLabels().astype(kind)
     skew = (1, 4e-4, 0, 0, 1, 0, 0, 0, -1)  # just within what counts as straight
     write_volume(Volume(labels, (0.5, 1, 2), (1, 2, 3), skew), tmp_path / "l.nii")
     np.testing.assert_array_equal(read(tmp_path / "l.nii", labels.shape), labels)

@@ -28,8 +28,8 @@ class Ears:
 
 
 @pytest.fixture
-def a_transport(panel_package):
-    transport = panel_package("qprocess_transport").QProcessTransport()
+def a_transport(panel_module):
+    transport = panel_module("qprocess_transport").QProcessTransport()
     yield transport
     transport.stop()
 
@@ -132,8 +132,8 @@ def test_a_call_may_wait_in_an_event_loop_of_its_own(host, a_transport):
     assert order == ["inner", "outer"]
 
 
-def test_after_stop_nothing_is_called(host, panel_package):
-    transport = panel_package("qprocess_transport").QProcessTransport()
+def test_after_stop_nothing_is_called(host, panel_module):
+    transport = panel_module("qprocess_transport").QProcessTransport()
     called = []
     transport.post(lambda: called.append(1))
     transport.stop()

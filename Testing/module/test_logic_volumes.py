@@ -13,8 +13,8 @@ VOXELS = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
 
 
 @pytest.fixture
-def volume_out(host, panel_package):
-    return panel_package("volume_out")
+def volume_out(host, panel_module):
+    return panel_module("volume_out")
 
 
 def written(volume_out, node, path, reference=None):
