@@ -266,7 +266,3 @@ def test_the_example_script_runs(logic, a_folder, tmp_path, monkeypatch, capfd):
         exec(compile(script.read_text(encoding="utf-8"), str(script), "exec"), {"__name__": "__main__"})  # noqa: S102
         assert codes.pop() == code
         assert words in capfd.readouterr().out
-
-
-def test_the_self_test_of_the_module_passes(logic):
-    slicer.selfTests["MambaSegment"]()
