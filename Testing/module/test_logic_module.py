@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -251,6 +252,23 @@ def test_cancel_stops_a_folder_and_the_report_says_what_is_open(logic, a_folder,
     report = json.loads((tmp_path / "labels" / "report.json").read_text(encoding="utf-8"))
     assert (report["done"], report["open"]) == (1, 2)
     assert not list((tmp_path / "labels").glob(".*"))
+
+
+def test_the_lines_of_the_documentation_work_when_pasted(logic, a_folder, tmp_path, host):
+    addPhantom("MRHead")
+    text = (REPOSITORY / "docs" / "click.md").read_text(encoding="utf-8")
+    (a_folder / "text.nrrd").unlink()
+    names = {"slicer": slicer}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        block = block.replace('"/data/images"', repr(str(a_folder))).replace('"/data/', f'"{tmp_path.as_posix()}/')
+        exec(compile(block, "docs/click.md", "exec"), names)  # noqa: S102
+        if "job" in names:
+            host.wait_until(lambda: names["job"].isOver)
+    assert names["segmentationNode"].GetSegmentation().ContainsRepresentation("Closed surface")
+    assert names["job"].outcome.segments[0]["volume_ml"] > 1
+    assert [outcome.status for outcome in names["result"].report.outcomes] == ["done"]
+    assert names["report"].to_json()["done"] == 2
+    assert (tmp_path / "report" / "report.csv").is_file()
 
 
 def test_the_example_script_runs(logic, a_folder, tmp_path, monkeypatch, capfd):

@@ -1,5 +1,6 @@
 """From node to node with a real worker; its networks are tiny ones, whose answers are known by hand."""
 
+import json
 import os
 import signal
 import subprocess
@@ -284,6 +285,34 @@ def test_ctrl_c_stops_a_call_that_waits(segmenter, models, in_network, host):
     assert time.monotonic() - began < 1.1
     assert isinstance(job.outcome.error, Cancelled)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_stops_a_folder_whose_report_is_written_all_the_same(segmenter, models, host, panel_module, tmp_path):
+    import qt
+
+    from MambaSegmentLib.image_io import write_volume
+    from MambaSegmentLib.volume import Volume
+
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    images.mkdir()
+    for name in "ab":
+        write_volume(Volume(someVoxels()), images / f"{name}.nrrd")
+    timer = qt.QTimer()
+    timer.setSingleShot(True)
+    timer.connect("timeout()", lambda: signal.raise_signal(signal.SIGINT))
+
+    def interruptTheSecond(progress):
+        if progress.done == 1:
+            timer.start(300)
+
+    arguments = {"ending": ".nrrd", "options": Options("cpu", statistics=True), "onFailure": None}
+    with pytest.raises(KeyboardInterrupt):
+        panel_module("batches").segmentFolder(
+            segmenter, images, models["short"], labels, onProgress=interruptTheSecond, **arguments
+        )
+    report = json.loads((labels / "report.json").read_text(encoding="utf-8"))
+    assert (report["done"], report["open"]) == (1, 1)
+    assert sorted(path.name for path in labels.iterdir()) == ["a.nrrd", "batch.jsonl", "report.csv", "report.json"]
 
 
 def test_cancel_from_a_button_stops_a_call_that_waits(segmenter, in_network):

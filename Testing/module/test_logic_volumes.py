@@ -1,5 +1,7 @@
 """A volume node becomes a file that the library reads as the same voxels in the same place."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import slicer
@@ -111,3 +113,10 @@ def test_a_large_volume_goes_out_in_pieces_and_a_place_that_is_not_there_is_name
     assert len(list(volume_out.writeNrrd(volume, tmp_path / "v.nrrd"))) == 3
     with pytest.raises(ResourceError, match="nowhere"):
         list(volume_out.writeNrrd(volume, tmp_path / "nowhere" / "v.nrrd"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' file that is always full")
+def test_a_full_disk_is_named(volume_out):
+    volume = volume_out.volumeOf(addVolume(VOXELS))
+    with pytest.raises(ResourceError, match="is full; free some space"):
+        list(volume_out.writeNrrd(volume, Path("/dev/full")))
