@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 import tempfile
 import time
@@ -16,6 +14,7 @@ import slicer
 
 from Testing.host import sources
 from Testing.host.failures import Failures, failures
+from Testing.host.launcher import Launcher
 from Testing.host.mrml import Mrml
 from Testing.host.qt_module import buildQtModule
 from Testing.host.qt_signals import disconnectAll
@@ -45,7 +44,7 @@ class Host:
         self.scene: Any = self._mrml.scene
         self._startQt()
         self._startModules()
-        _writeLauncher(folder / "bin")
+        self.launcher = Launcher(folder / "bin")
 
     def _startQt(self) -> None:
         from Testing.host import widgets  # noqa: F401  (registers every stand-in)
@@ -119,6 +118,10 @@ class Host:
         self.app.moduleManager().unload(name)
         self.process_events()
 
+    def set_pip(self, program: str) -> None:
+        """Python code that is run for `PythonSlicer -m pip …`, until the end of the test; without it pip fails."""
+        self.launcher.setPip(program)
+
     def process_events(self, seconds: float = 0.0) -> None:
         """Let Qt work off what is due, for at least that time; deferred deletions too."""
         end = time.monotonic() + seconds
@@ -175,6 +178,7 @@ class Host:
         self._mrml.reset()
         self.app.settings().clear()
         self.testing = True
+        self.launcher.forgetPip()
         self.process_events()
 
 
@@ -207,15 +211,3 @@ def _isClipped(widget: Any, qt: Any) -> bool:
     if isinstance(widget, (qt.QPushButton, qt.QCheckBox, qt.QRadioButton)):
         return widget.fontMetrics().horizontalAdvance(widget.text.replace("&", "")) > widget.width
     return False
-
-
-def _writeLauncher(folder: Path) -> None:
-    """`PythonSlicer`, which starts the interpreter as a child as Slicer's does: killing it leaves the child alive."""
-    folder.mkdir(parents=True)
-    if os.name == "nt":
-        (folder / "PythonSlicer.bat").write_text(f'@"{sys.executable}" %*\n', encoding="utf-8")
-    else:
-        file = folder / "PythonSlicer"
-        file.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n', encoding="utf-8")
-        file.chmod(file.stat().st_mode | stat.S_IXUSR)
-    os.environ["PATH"] = str(folder) + os.pathsep + os.environ["PATH"]

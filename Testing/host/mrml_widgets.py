@@ -87,7 +87,10 @@ class NodeList(SceneWidget):
             for event in _SCENE_EVENTS:
                 self.__sceneObservations.observe(scene, getattr(scene, event), NodeList.__sceneChanged)
             self.__sceneObservations.observe(
-                scene, scene.NodeAboutToBeRemovedEvent, NodeList._aboutToBeRemoved, vtk.VTK_OBJECT
+                scene,
+                scene.NodeAboutToBeRemovedEvent,
+                lambda self, node: self._aboutToBeRemoved(node),
+                vtk.VTK_OBJECT,
             )
         super().setMRMLScene(scene)
         self.refresh()
@@ -105,7 +108,7 @@ class NodeList(SceneWidget):
     def observeNames(self, nodes: Iterable[Any]) -> None:  # not in Slicer
         self.__nodeObservations.remove()
         for node in nodes:
-            self.__nodeObservations.observe(node, vtk.vtkCommand.ModifiedEvent, NodeList._nodeModified)
+            self.__nodeObservations.observe(node, vtk.vtkCommand.ModifiedEvent, lambda self: self._nodeModified())
 
     def refresh(self) -> None:  # not in Slicer
         raise NotImplementedError

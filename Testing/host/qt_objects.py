@@ -40,7 +40,10 @@ def _getattributeAfter(original: Callable[[Any, str], Any]) -> Callable[[Any, st
             value = original(self, name)
         except AttributeError:
             return _dynamicAttribute(self, name)
-        return qt_signals.BoundSignal(self, name, value) if isinstance(value, SignalInstance) else value
+        if isinstance(value, SignalInstance):
+            return qt_signals.BoundSignal(self, name, value)
+        # a stand-in's property of a list type; its own state stays a list
+        return tuple(value) if isinstance(value, list) and not _PRIVATE.fullmatch(name) else value
 
     return getattribute
 
@@ -56,10 +59,19 @@ def _dynamicAttribute(self: QObject, name: str) -> Any:
 
 
 def _setattr(self: QObject, name: str, value: Any) -> None:
-    if not isCppClass(type(self)) or _PRIVATE.fullmatch(name) or _isProperty(type(self), name):
+    found = _classProperty(type(self), name)
+    if isinstance(found, Property):  # of a stand-in; it is no Python descriptor
+        if found.fset is None:
+            raise AttributeError(f"property {name} of {type(self).__name__} is read-only")
+        found.fset(self, value)
+    elif found is not None or _PRIVATE.fullmatch(name) or not isCppClass(type(self)):
         object.__setattr__(self, name, value)
     elif name.encode() in [bytes(each) for each in self.dynamicPropertyNames()]:
         self.setProperty(name, value)
+    elif isinstance(value, SignalInstance):  # PySide itself, for objects that C++ made
+        object.__setattr__(self, name, value)
+    elif isinstance(value, QObject) and value.objectName == name:
+        pass  # PySide's loader of .ui files; the child is found by its name anyway
     else:
         raise AttributeError(
             f"{type(self).__name__} is a C++ class: it has no property {name!r} and takes no new names"
@@ -77,8 +89,9 @@ def isCppClass(cls: type) -> bool:
     return cls.__module__.startswith("PySide6.") or STAND_INS.get(cls.__name__) is cls
 
 
-def _isProperty(cls: type, name: str) -> bool:
-    return any(isinstance(base.__dict__.get(name), (property, Property)) for base in cls.__mro__)
+def _classProperty(cls: type, name: str) -> Any:
+    found = (base.__dict__[name] for base in cls.__mro__ if name in base.__dict__)
+    return next((each for each in found if isinstance(each, (property, Property))), None)
 
 
 def _className(self: QObject) -> str:

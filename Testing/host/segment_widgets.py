@@ -169,12 +169,13 @@ class qMRMLSegmentsTableView(SceneWidget):
         """The user ticked a box or typed a name."""
         if self.__filling:
             return
-        segmentID = self.__shown[item.row()]
-        if item.column() == _VISIBLE and self.__node.GetDisplayNode() is not None:
-            shown = item.checkState() == Qt.CheckState.Checked
-            self.__node.GetDisplayNode().SetSegmentVisibility(segmentID, shown)
-        if item.column() == _NAME:
-            self.__node.GetSegmentation().GetSegment(segmentID).SetName(item.text())
+        # all at once: what follows may fill the table anew, which deletes the item
+        segmentID, column, text = self.__shown[item.row()], item.column(), item.text()
+        checked = item.checkState() == Qt.CheckState.Checked
+        if column == _VISIBLE and self.__node.GetDisplayNode() is not None:
+            self.__node.GetDisplayNode().SetSegmentVisibility(segmentID, checked)
+        if column == _NAME:
+            self.__node.GetSegmentation().GetSegment(segmentID).SetName(text)
 
     def __onSelection(self, selected: QItemSelection, deselected: QItemSelection) -> None:
         if not self.__filling:

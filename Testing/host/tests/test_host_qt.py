@@ -77,7 +77,9 @@ def test_values_that_are_no_qobject_have_methods_only(host):
     assert item.checkState() == qt.Qt.Checked == 2
 
 
-@pytest.mark.parametrize("name", ["Signal", "Slot", "Property", "QtCore", "QtWidgets", "QRegExp", "QTextCodec", "QThread"])
+@pytest.mark.parametrize(
+    "name", ["Signal", "Slot", "Property", "QtCore", "QtWidgets", "QRegExp", "QTextCodec", "QThread"]
+)
 def test_what_slicer_lacks_is_refused(host, name):
     with pytest.raises(AttributeError, match=f"qt.{name} cannot be used"):
         getattr(qt, name)
