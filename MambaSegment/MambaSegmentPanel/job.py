@@ -116,6 +116,7 @@ class SegmentationJob:
         self._name = worker.client.new_job()
         self._folder: Path | None = None
         self._sent = False
+        self._arrived = False
         self._grids: list[Volume] = []
         self._contents: list[Any] = []
         self._pieces: Iterator[Progress] = iter(())
@@ -141,8 +142,8 @@ class SegmentationJob:
         return self.outcome.node
 
     def cancel(self, why: str = "cancelled on request") -> None:
-        """Stop; the job is over within half a second, with the error `Cancelled`. One that is over stays as it is."""
-        if self._over:
+        """Stop; the job is over within half a second, with the error `Cancelled`. One that is done stays as it is."""
+        if self._over or self._arrived:
             return
         self.outcome.error = self.outcome.error or Cancelled(why)
         if self._sent:
@@ -213,11 +214,12 @@ class SegmentationJob:
     # --- coming in
 
     def _import(self, result: Result) -> None:
+        started = time.perf_counter()
+        self._tell(Progress(IMPORT, 0, 1))
         if self.outcome.error is not None:  # cancelled, but the worker was faster
             self._finish()
             return
-        started = time.perf_counter()
-        self._tell(Progress(IMPORT, 0, 1))
+        self._arrived = True
         grid, first = self._grids[0], self.request.volumeNodes[0]
         self._checkGrid(first)
         labels = readLabels(Path(result.files[0]), grid.array.shape)

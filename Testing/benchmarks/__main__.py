@@ -112,6 +112,7 @@ def _click_rows(click: dict[str, Any]) -> list[str]:
         ("second click beyond the network, 256 x 256 x 256", cube["beyond_network_s"]),
         ("click until the worker's first progress, hippocampus crop", small["first_progress_s"]),
         ("click until the worker's first progress, 256 x 256 x 256", cube["first_progress_s"]),
+        ("longest pause of the window during a click, 256 x 256 x 256", cube["longest_pause_of_the_window_s"]),
         (f"cancel until idle, slowest stage ({slowest})", click["cancel_to_idle_s"][slowest]),
         ("labels of 512 x 512 x 300 into the scene, 5 segments", click["import_512x512x300"]["seconds"]),
     ]

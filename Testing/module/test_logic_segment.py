@@ -254,6 +254,26 @@ def test_cancel_before_the_volume_has_gone_out(host, segmenter, models, told):
     assert len(told.failed) == 1
 
 
+def test_cancel_when_the_labels_have_come_and_when_they_are_in(segmenter, models, panel_module):
+    """The last moment to stop is before the scene is touched; afterwards the result stays."""
+    for last, kind in ((0, Cancelled), (1, None)):
+        jobs = []
+
+        def stop(progress, last=last, jobs=jobs):
+            if (progress.stage, progress.done) == ("import", last):
+                jobs[0].cancel()
+
+        callbacks = panel_module("job").Callbacks(onProgress=stop)
+        job = segmenter.begin(addVolume(someVoxels()), models["tiny"], Options("cpu"), callbacks=callbacks)
+        jobs.append(job)
+        if kind is None:
+            segmenter.wait(job)
+        else:
+            with pytest.raises(kind):
+                segmenter.wait(job)
+    assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 1
+
+
 def test_a_layer_that_does_not_end_costs_the_process_and_the_job_behind_gets_a_new_one(
     host, segmenter, models, in_network
 ):
