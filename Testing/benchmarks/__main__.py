@@ -91,7 +91,7 @@ def table(result: dict[str, Any]) -> str:
         "",
         "| what | time | peak memory |",
         "|---|---|---|",
-        f"| training step, compact LightM-UNet, patch {step['patch']} | {step['numba_s']:.2f} s "
+        f"| training step, compact LightM-UNet, patch {tuple(step['patch'])} | {step['numba_s']:.2f} s "
         f"({step['chunked_s']:.1f} s with the chunked scan) | |",
         _case_row("`segment`, hippocampus crop, cold start", whole["hippocampus_cold"]),
         _case_row("`segment`, 256 x 256 x 128 at 1 mm", whole["large_256x256x128"]),

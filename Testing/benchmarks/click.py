@@ -4,6 +4,7 @@ The host changes Qt's classes for good, so it gets a process of its own, which p
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -23,12 +24,13 @@ WORKER_STAGES = ("read", "load_model", "preprocess", "network", "restore", "writ
 
 
 def run() -> dict[str, Any]:
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with tempfile.TemporaryDirectory() as folder:
         quick = Path(folder) / "quick.safetensors"
         write_quick_model(quick)
         command = [sys.executable, "-m", "Testing.benchmarks.click", str(quick)]
         output = subprocess.run(command, check=True, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True).stdout
-    return json.loads(output.splitlines()[-1])
+    return {"load_average_before": load, **json.loads(output.splitlines()[-1])}
 
 
 def write_quick_model(path: Path) -> None:
@@ -232,6 +234,4 @@ if __name__ == "__main__":
     measured = measure(Path(sys.argv[1]))
     print()
     print(json.dumps(measured), flush=True)
-    import os
-
     os._exit(0)  # at a normal end Qt, VTK and MRML destroy each other in the wrong order
