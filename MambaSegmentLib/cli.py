@@ -17,6 +17,7 @@ from . import __version__
 from .batch.cli import add_parser as _add_batch
 from .console import ProgressPrinter, stoppable, tolerate_any_text, write_crash_log
 from .errors import BundleError, ConfigError, ImageError, MambaSegmentError, ResourceError
+from .importing.cli import add_parser as _add_import
 from .openmp import let_waiting_threads_sleep
 from .progress import Progress
 from .quality import QUALITIES
@@ -113,18 +114,27 @@ def _add_segment(commands: Any) -> None:
 
 
 def _add_models(commands: Any) -> None:
-    parser = commands.add_parser("models", help="look at models", allow_abbrev=False)
+    parser = commands.add_parser("models", help="look at models, import others", allow_abbrev=False)
     actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     listing = actions.add_parser("list", help="the models known by name")
     _add_json(listing)
     listing.set_defaults(run=_models_list)
-    info = actions.add_parser("info", help="what a model says about itself")
-    info.add_argument("model", metavar="MODEL", help="a .safetensors file or a stored model")
+    info = actions.add_parser(
+        "info", help="what a model is and what it costs", description="What a model, or an architecture, is and costs."
+    )
+    info.add_argument("model", nargs="?", metavar="MODEL", help="a .safetensors file or a stored model")
+    info.add_argument("--architecture", metavar="NAME", help="instead of a model: a network at its published size")
+    info.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="another option of it; repeatable"
+    )
+    info.add_argument("--patch-size", nargs="+", type=int, metavar="N", help="another input size for it, in voxels")
+    info.add_argument("--no-counts", action="store_true", help="leave out what needs PyTorch: faster")
     _add_json(info)
     info.set_defaults(run=_models_info)
     verify = actions.add_parser("verify", help="compare the checksum of models with their files")
     verify.add_argument("models", nargs="+", metavar="MODEL", help="a .safetensors file or a stored model")
     verify.set_defaults(run=_models_verify)
+    _add_import(actions)
 
 
 def _add_doctor(commands: Any) -> None:
@@ -276,19 +286,19 @@ def _models_list(arguments: argparse.Namespace) -> None:
 
 
 def _models_info(arguments: argparse.Namespace) -> None:
-    from .bundle import read_manifest
+    from . import model_info
     from .store import find_model
 
-    path = find_model(arguments.model)
-    manifest = read_manifest(path)
-    document = {**manifest.to_json(), "sha256": manifest.sha256}
-    if arguments.json:
-        print(json.dumps({"path": str(path), **document}))
-        return
-    print(path)
-    for key, value in document.items():
-        if value not in ("", None, [], {}):
-            print(f"{key:<15} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    if (arguments.model is None) == (arguments.architecture is None):
+        raise ConfigError("name either a MODEL or an --architecture to tell about")
+    if arguments.architecture is not None:
+        options = model_info.options_of(arguments.option)
+        info = model_info.info_of_architecture(arguments.architecture, options, arguments.patch_size)
+    elif arguments.option or arguments.patch_size:
+        raise ConfigError("--option and --patch-size belong to --architecture; a model's own are fixed")
+    else:
+        info = model_info.info_of_model(find_model(arguments.model), with_counts=not arguments.no_counts)
+    print(json.dumps(info) if arguments.json else model_info.as_text(info))
 
 
 def _models_verify(arguments: argparse.Namespace) -> int:

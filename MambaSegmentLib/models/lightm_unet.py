@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError, ShapeError
-from .blocks import CONVOLUTIONS, DepthwiseSeparableConv, HalvingPool, enlarge_twice, group_norm
+from .blocks import CONVOLUTIONS, DepthwiseSeparableConv, HalvingPool, enlarge_twice, group_norm, mix_channels
 from .renaming import Renaming
 from .token_mixers import AttentionLayer, ConvLayer, MixerFactory, RVMLayer, SPMLayer
 
@@ -131,7 +131,7 @@ class DecoderBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(x), inplace=True)  # y is bound anew at each step, so that the old one is freed
         y = self.conv.depthwise(y)
-        y = self.conv.pointwise(y).addcmul_(x, self.skip_scale)
+        y = mix_channels(self.conv.pointwise, y).addcmul_(x, self.skip_scale)
         return F.relu(self.norm2(y), inplace=True)
 
 
@@ -145,7 +145,7 @@ class DecoderLevel(nn.Module):
         self.blocks = nn.Sequential(*(DecoderBlock(dim, channels) for _ in range(blocks)))
 
     def forward(self, x: Tensor, skips: list[Tensor]) -> Tensor:
-        return self.blocks(enlarge_twice(self.reduce(x)).add_(skips.pop()))
+        return self.blocks(enlarge_twice(mix_channels(self.reduce, x)).add_(skips.pop()))
 
 
 class LightMUNet(nn.Module):

@@ -4,6 +4,8 @@ Sources: Ma et al. 2024, "U-Mamba", arXiv:2401.04722; Bian et al. 2024, "MambaCl
 released code, which computes these layers in single precision under automatic mixed precision, as is done here.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ class MambaLayer(StreamedMixer):
         self.mamba = Mamba(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with _single_precision(x):
             return super().forward(x.to(self.norm.weight.dtype))
 
     def start(self, x: Tensor) -> list[MambaState]:
@@ -58,6 +60,12 @@ class ChannelMambaLayer(nn.Module):
         self.mamba = Mamba(voxels)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with _single_precision(x):
             mixed = self.mamba(self.norm(x.flatten(2).to(self.norm.weight.dtype)))
         return mixed.unflatten(2, x.shape[2:])
+
+
+def _single_precision(x: Tensor) -> AbstractContextManager[object]:
+    """No autocast inside, on devices that know it at all (tensors without data do not)."""
+    known = torch.amp.is_autocast_available(x.device.type)
+    return torch.autocast(x.device.type, enabled=False) if known else nullcontext()

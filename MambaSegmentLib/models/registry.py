@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import ConfigError
-from . import lightm_unet, mamba_unet, mambaclinix, resenc_unet, swin_umamba, swin_umamba_d, umamba
+from . import lightm_unet, mamba_unet, mambaclinix, resenc_unet, stock_unet, swin_umamba, swin_umamba_d, umamba
 from .renaming import Renaming
 
 
@@ -79,6 +79,30 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
 }
 
+# built by another package, for models that users have already
+STOCK_ARCHITECTURES: dict[str, Architecture] = {
+    "plain_conv_unet": Architecture(
+        stock_unet.StockUNetConfig,
+        stock_unet.StockUNet,
+        stock_unet.PUBLISHED_NAMES,
+        stock_unet.refuse_other_versions,
+    ),
+    "residual_encoder_unet": Architecture(
+        stock_unet.StockUNetConfig,
+        stock_unet.ResidualEncoderUNet,
+        stock_unet.PUBLISHED_NAMES,
+        stock_unet.refuse_other_versions,
+    ),
+}
+
+
+def architecture_named(name: str) -> Architecture:
+    """Raises: ConfigError, for a name that is not known."""
+    known = ARCHITECTURES | STOCK_ARCHITECTURES
+    if name not in known:
+        raise ConfigError(f"unknown architecture {name!r}; known: {', '.join(sorted(known))}")
+    return known[name]
+
 
 def build_model(name: str, options: Mapping[str, Any]) -> nn.Module:
     """Build the network that a bundle or a training config names.
@@ -86,9 +110,7 @@ def build_model(name: str, options: Mapping[str, Any]) -> nn.Module:
     Raises:
         ConfigError: unknown name, an option that it does not have, or a value that makes no sense.
     """
-    if name not in ARCHITECTURES:
-        raise ConfigError(f"unknown architecture {name!r}; known: {', '.join(sorted(ARCHITECTURES))}")
-    architecture = ARCHITECTURES[name]
+    architecture = architecture_named(name)
     try:
         config = architecture.config(**options)
     except TypeError as error:  # a misspelt or missing option

@@ -33,6 +33,24 @@ def run() -> dict[str, Any]:
     return {"load_average_before": load, **json.loads(output.splitlines()[-1])}
 
 
+def table(click: dict[str, Any]) -> list[str]:
+    """The lines that `make bench` shows of it."""
+    start, small, cube = click["worker_start"], click["hippocampus"], click["cube_256"]
+    slowest = max(click["cancel_to_idle_s"], key=click["cancel_to_idle_s"].get)
+    rows = [
+        ("worker started until it says hello", start["hello_s"]),
+        ("worker started until torch is loaded", start["ready_s"]),
+        ("second click beyond the network, hippocampus crop", small["beyond_network_s"]),
+        ("second click beyond the network, 256 x 256 x 256", cube["beyond_network_s"]),
+        ("click until the worker's first progress, hippocampus crop", small["first_progress_s"]),
+        ("click until the worker's first progress, 256 x 256 x 256", cube["first_progress_s"]),
+        ("longest pause of the window during a click, 256 x 256 x 256", cube["longest_pause_of_the_window_s"]),
+        (f"cancel until idle, slowest stage ({slowest})", click["cancel_to_idle_s"][slowest]),
+        ("labels of 512 x 512 x 300 into the scene, 5 segments", click["import_512x512x300"]["seconds"]),
+    ]
+    return ["", "| a click in Slicer (stand-in host) | time |", "|---|---|", *(f"| {n} | {s:.2f} s |" for n, s in rows)]
+
+
 def write_quick_model(path: Path) -> None:
     """A network of two small layers, so that a large volume does not take minutes; nothing it says means anything."""
     import torch

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from MambaSegmentLib.errors import Cancelled, ConfigError, GeometryError, ImageError, ShapeError
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreprocessingSpec, preprocess, preprocess_labels, restore_labels
+from MambaSegmentLib.preprocess import Interpolation, PreprocessingSpec, preprocess, preprocess_labels, restore_labels
 from MambaSegmentLib.progress import CancelToken
 from MambaSegmentLib.volume import Volume
 
@@ -82,7 +82,7 @@ def test_thick_slices_are_not_blurred_into_each_other():
     )
     prepared = preprocess([image], spec)
     np.testing.assert_array_equal(prepared.array[0], np.repeat(image.array, 2, axis=0))
-    assert prepared.undo.label_orders == (0, 1, 1)
+    assert prepared.undo.labels == Interpolation((0, 1, 1), 0)
 
 
 def test_spacing_of_the_prepared_grid_covers_the_same_extent():
