@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 def pytest_configure(config: pytest.Config) -> None:
     """The tests of the Slicer module run on the stand-in host, in a process of its own."""
-    config.pluginmanager.register(Isolation())
+    Isolation.install(config)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from Testing.host import sources
-from Testing.host.isolation import FOLDERS, REPOSITORY
+from Testing.host.isolation import REPOSITORY
 
 # a test that waits for ever, in a modal dialog for instance, ends the process, with every thread's position
 LIMIT_S = float(os.environ.get("MAMBASEGMENT_HOST_TEST_LIMIT_S", "120"))
@@ -40,21 +40,24 @@ class Server:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         for line in self._requests:
             request = json.loads(line)
-            answer = self._collect(session, request["collect"]) if "collect" in request else self._run(session, request)
+            answer = self._collect(session, request) if "collect" in request else self._run(session, request)
             self._answers.write(json.dumps(answer) + "\n")
             self._answers.flush()
         return True
 
-    def _collect(self, session: pytest.Session, file: str) -> dict[str, Any]:
-        """Everything at once: pytest gives the fixtures of a conftest.py to one collection only."""
-        if not self._items and not self._errors:
-            items = session.perform_collect([str(REPOSITORY / folder) for folder in FOLDERS])
-            self._items.update({item.nodeid: item for item in items})
+    def _collect(self, session: pytest.Session, request: dict[str, Any]) -> dict[str, Any]:
+        self._collect_all(session, request["roots"])
+        file = request["collect"]
         tests = [_described(item) for name, item in self._items.items() if name.partition("::")[0] == file]
         return {"errors": self._errors.get(file, []), "tests": tests, "host": sources.description()}
 
+    def _collect_all(self, session: pytest.Session, roots: list[str]) -> None:
+        """Once, since pytest gives the fixtures of a conftest.py to one collection only."""
+        if not self._items and not self._errors:
+            self._items.update({item.nodeid: item for item in session.perform_collect(roots)})
+
     def _run(self, session: pytest.Session, request: dict[str, Any]) -> dict[str, Any]:
-        self._collect(session, "")  # the process that did it may have died
+        self._collect_all(session, request["roots"])  # the process that did it before may have died
         item, following = self._items[request["run"]], self._items.get(request["next"] or "")
         faulthandler.dump_traceback_later(LIMIT_S, exit=True, file=self._log)
         reports = runtestprotocol(item, log=False, nextitem=following)

@@ -4,7 +4,7 @@ The child lives as long as the parent's run. It collects and runs what it is ask
 and are the parent's own: `-k`, `-m`, `-x`, `--durations` and `--junit-xml` work as ever. A child that dies fails the
 test it was at, with what it wrote last, and the next test gets a new child.
 
-Testing/conftest.py registers `Isolation`, which does this for the files of `FOLDERS`.
+Testing/conftest.py installs `Isolation`, which does this for the files of `FOLDERS`.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class HostFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
         try:
-            answer = _child.ask(collect=self.path.relative_to(REPOSITORY).as_posix())
+            answer = _child.ask(collect=self.path.relative_to(REPOSITORY).as_posix(), roots=_roots(self.config))
         except ChildDied as error:
             raise self.CollectError(str(error)) from error
         Isolation.host = answer["host"]
@@ -113,6 +113,15 @@ class HostClass(pytest.Collector):
 
     def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
         yield from _nodes(self, self.tests)
+
+
+def _roots(config: pytest.Config) -> list[str]:
+    """What this run wants of `FOLDERS`: the child must collect all of it at once."""
+    asked = [(config.invocation_params.dir / each.partition("::")[0]).resolve() for each in config.args]
+    folders = [REPOSITORY / each for each in FOLDERS]
+    inside = [each for each in asked if any(each.is_relative_to(folder) for folder in folders)]
+    whole = [folder for folder in folders if any(folder.is_relative_to(each) for each in asked)]
+    return sorted({str(each) for each in [*inside, *whole]})
 
 
 def _nodes(parent: Any, tests: list[dict[str, Any]]) -> Iterator[pytest.Item | pytest.Collector]:
@@ -153,6 +162,13 @@ class Isolation:
 
     host = ""  # which of Slicer's Python modules are used, in words
 
+    @classmethod
+    def install(cls, config: pytest.Config) -> None:
+        """In the parent and in the child, where it finds nothing to do."""
+        config.pluginmanager.register(cls())
+        for marker in ("stand_ins_only: about the host's stand-ins", "real_sources_only: needs SLICER_PYTHON_SOURCES"):
+            config.addinivalue_line("markers", marker)
+
     def pytest_pycollect_makemodule(self, module_path: Path, parent: pytest.Collector) -> pytest.File | None:
         if IN_CHILD in os.environ or not any(module_path.is_relative_to(REPOSITORY / each) for each in FOLDERS):
             return None
@@ -171,7 +187,7 @@ class Isolation:
     def _reports(self, item: HostItem, nextitem: pytest.Item | None) -> Iterator[pytest.TestReport]:
         following = nextitem.id_in_child if isinstance(nextitem, HostItem) else None
         try:
-            answers = _child.ask(run=item.id_in_child, next=following)["reports"]
+            answers = _child.ask(run=item.id_in_child, next=following, roots=_roots(item.config))["reports"]
         except ChildDied as error:
             yield pytest.TestReport(
                 item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed", str(error), "call"
@@ -180,6 +196,8 @@ class Isolation:
         for data in answers:
             report = item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
             report.nodeid, report.location = item.nodeid, item.location
+            if isinstance(report.longrepr, list):  # where and why a test was skipped; JSON knows no tuples
+                report.longrepr = tuple(report.longrepr)
             yield report
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

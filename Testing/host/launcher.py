@@ -1,4 +1,4 @@
-"""`PythonSlicer` on PATH: starts the interpreter as a child, as Slicer's does, so that killing it leaves the child alive.
+"""`PythonSlicer` on PATH: starts the interpreter as a child, as Slicer's does; killing it leaves the child alive.
 
 It does not let tests change the environment: `-m pip` runs a program that a test gives, or fails.
 """

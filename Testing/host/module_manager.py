@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -178,6 +179,7 @@ class ModuleManager(QObject):
         for attribute in (name.lower(), f"{name}Instance", f"{name}Widget"):
             if hasattr(slicer.modules, attribute):
                 delattr(slicer.modules, attribute)
+        self.forgetFolders([Path(module.path).parent])
         module.deleteLater()
 
     def addFolder(self, folder: Path) -> None:  # not in Slicer, nor the next
@@ -186,14 +188,15 @@ class ModuleManager(QObject):
             sys.path.append(str(folder))
         self.__folders.append(folder)
 
-    def forgetFolders(self) -> None:
-        """Unlearn the folders and everything that was imported from them."""
+    def forgetFolders(self, folders: Iterable[Path] | None = None) -> None:
+        """Unlearn these folders, or all that were added, and everything that was imported from them."""
+        gone = set(self.__folders if folders is None else folders)
         for name, python in list(sys.modules.items()):
             file = getattr(python, "__file__", None)
-            if file is not None and any(Path(file).is_relative_to(folder) for folder in self.__folders):
+            if file is not None and gone & set(Path(file).parents):
                 del sys.modules[name]
-        sys.path[:] = [each for each in sys.path if Path(each) not in self.__folders]
-        self.__folders.clear()
+        sys.path[:] = [each for each in sys.path if Path(each) not in gone]
+        self.__folders = [each for each in self.__folders if each not in gone]
 
 
 def _imported(name: str, path: Path) -> ModuleType:

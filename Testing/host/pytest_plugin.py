@@ -13,12 +13,8 @@ if TYPE_CHECKING:
     from Testing.host.host import Host
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     start()  # test files import slicer, qt and ctk at their head
-    config.addinivalue_line(
-        "markers", "stand_ins_only: says something about the host's stand-ins, not Slicer's sources"
-    )
-    config.addinivalue_line("markers", "real_sources_only: needs SLICER_PYTHON_SOURCES")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import Any
 
 import shiboken6
@@ -49,6 +50,9 @@ def _getattributeAfter(original: Callable[[Any, str], Any]) -> Callable[[Any, st
 
 
 def _dynamicAttribute(self: QObject, name: str) -> Any:
+    onClass = getattr(type(self), name, None)
+    if isinstance(onClass, Enum):  # box.Ok
+        return onClass
     if not name.startswith("__") and shiboken6.isValid(self):
         if name.encode() in [bytes(each) for each in _qtGetattribute(self, "dynamicPropertyNames")()]:
             return _qtGetattribute(self, "property")(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import BuiltinFunctionType
 from typing import Any
 
 from PySide6.QtCore import QObject
@@ -48,6 +49,8 @@ def _getter(cls: type, name: str) -> Callable[[Any], Any]:
     original = _method(cls, name) or _method(cls, f"is{capital}") or _method(cls, f"has{capital}")
     if original is None:
         return lambda self: asPythonQtReturns(self.property(name))
+    if isinstance(original, BuiltinFunctionType):  # static, as the application's name
+        return lambda _self: asPythonQtReturns(original())
     return lambda self: asPythonQtReturns(original(self))
 
 
@@ -56,7 +59,7 @@ def _setter(cls: type, name: str) -> Callable[[Any, Any], None]:
 
     def bySetter(self: Any, value: Any) -> None:
         try:
-            original(self, value)  # type: ignore[misc]  # chosen below only where it exists
+            _ = original(value) if isinstance(original, BuiltinFunctionType) else original(self, value)  # type: ignore[misc]
         except TypeError as error:
             raise ValueError(f"{cls.__name__}.{name} does not take {value!r}: {error}") from error
 

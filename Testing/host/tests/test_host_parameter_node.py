@@ -167,7 +167,7 @@ def test_containers_and_packs_save_each_change(a_node, parameters):
     with pytest.raises(AttributeError):
         parameters.box.width = 1
     with pytest.raises(NotImplementedError):
-        parameters.names + ["x"]  # noqa: B018, RUF005
+        parameters.names + ["x"]  # noqa: RUF005
 
 
 def test_a_node_emptied_by_closing_the_scene_gets_the_defaults_again(a_node, parameters):

@@ -1,6 +1,9 @@
 """Qt behaves as PythonQt shows it: what the dialect's fact sheet says of attributes, signals, arguments and results."""
 
 import functools
+import os
+import shutil
+import signal
 import sys
 
 import pytest
@@ -67,6 +70,12 @@ def test_dynamic_properties_are_attributes_once_they_exist(a_button):
     assert a_button.role == "main"
     a_button.role = "other"
     assert a_button.property("role") == "other"
+
+
+def test_enums_are_reached_through_objects_and_combine(host):
+    box = qt.QMessageBox()
+    box.standardButtons = box.Ok | box.Cancel
+    assert box.standardButtons == qt.QMessageBox.Ok | qt.QMessageBox.Cancel == 0x400400
 
 
 def test_values_that_are_no_qobject_have_methods_only(host):
@@ -260,6 +269,20 @@ def test_processes_take_text_and_answer_with_byte_arrays(host):
     raw = process.readAllStandardOutput()
     assert raw.data().decode("utf-8").strip() == "MAMBA"
     assert process.state() == qt.QProcess.NotRunning
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pids are looked at as on POSIX")
+def test_killing_the_launcher_leaves_its_child_alive(host):
+    """The trap of PythonSlicer: a worker must be stopped by its own pid."""
+    process = qt.QProcess()
+    process.start(shutil.which("PythonSlicer"), ["-c", "import os; print(os.getpid(), flush=True); input()"])
+    line = host.wait_until(lambda: process.readAllStandardOutput().data())
+    child = int(line)
+    assert child != process.processId()
+    process.kill()
+    assert process.waitForFinished(20000)
+    os.kill(child, 0)  # raises if it were gone
+    os.kill(child, signal.SIGTERM)
 
 
 def test_a_program_that_does_not_exist_emits_an_error_and_no_end(host):

@@ -106,7 +106,7 @@ def test_setters_that_the_real_widget_lacks_are_absent(a_selector):
     assert not hasattr(a_selector, "setNoneEnabled")
     with pytest.raises(AttributeError):
         a_selector.noneEnable = True
-    with pytest.raises(ValueError, match="noneEnabled|bool"):
+    with pytest.raises(ValueError, match="bool"):
         a_selector.noneEnabled = "yes"
     with pytest.raises(AttributeError):
         a_selector.model = 1
