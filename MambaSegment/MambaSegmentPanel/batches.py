@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ def segmentFolder(
 
     path, manifest = modelOf(model)
     cases = find_cases(str(source), [channel.name for channel in manifest.channels])
-    plan = Plan(Path(folder), _facts(manifest), ending, {"overlap": options.overlap})
+    plan = Plan(Path(folder), _facts(manifest), ending, _ofLabels(options))
     token = segmenter.newToken()
     files = _Files(segmenter, str(path), options, token)
     try:
@@ -147,6 +147,14 @@ def _oneOfNodes(
     segments = tuple({key: entry[key] for key in kept if key in entry} for entry in job.outcome.segments)
     seconds = round(time.monotonic() - started, 3)
     return Outcome(status=DONE, output=node.GetName(), seconds=seconds, segments=segments, **facts), node
+
+
+def _ofLabels(options: Options) -> dict[str, Any]:
+    """The options that make other labels, noted as `mambasegment batch` does: one goes on where the other stopped."""
+    usual = Options()
+    others = {entry.name for entry in fields(options)} - {"device", "overlap", "statistics"}
+    changed = {name: getattr(options, name) for name in others if getattr(options, name) != getattr(usual, name)}
+    return {"overlap": options.overlap, **changed}
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
