@@ -133,7 +133,7 @@ def _oneOfNodes(
     started = time.monotonic()
     listed = list(case.values()) if isinstance(case, dict) else case if isinstance(case, list | tuple) else [case]
     names = tuple("None" if node is None else node.GetName() for node in listed)
-    facts = {"case": names[0] if names else "", "inputs": names, "fingerprint": ""}
+    facts: dict[str, Any] = {"case": names[0] if names else "", "inputs": names, "fingerprint": ""}
     try:
         job = segmenter.begin(case, model, options, callbacks=Callbacks())
         node = segmenter.wait(job)

@@ -116,7 +116,7 @@ def boundingBox(labels: np.ndarray) -> tuple[tuple[int, int], tuple[int, int], t
             rows |= plane != 0
     if not planes.any():
         return (0, 1), (0, 1), (0, 1)
-    return _ends(planes), _ends(rows.any(axis=1)), _ends(rows.any(axis=0))
+    return _ends(planes), _ends(np.any(rows, axis=1)), _ends(np.any(rows, axis=0))
 
 
 def _ends(used: np.ndarray) -> tuple[int, int]:

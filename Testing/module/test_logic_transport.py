@@ -1,5 +1,6 @@
 """The transport over QProcess, with small programs in the place of a worker."""
 
+import shutil
 import sys
 import threading
 import time
@@ -140,3 +141,13 @@ def test_after_stop_nothing_is_called(host, panel_module):
     transport_calls = len(called)
     host.process_events(0.1)
     assert len(called) == transport_calls == 0
+
+
+def test_slicers_launcher_is_taken_else_this_python_else_nothing(panel_module, monkeypatch, tmp_path):
+    find = panel_module("python_slicer").pythonExecutable
+    assert find() == shutil.which("PythonSlicer")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find() == sys.executable
+    monkeypatch.setattr(sys, "executable", "/opt/Slicer/bin/SlicerApp-real")
+    with pytest.raises(ResourceError, match="PythonSlicer is not in the PATH of /opt/Slicer/bin/SlicerApp-real"):
+        find()
