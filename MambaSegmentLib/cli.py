@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .batch.cli import add_input_rules
 from .batch.cli import add_parser as _add_batch
 from .console import ProgressPrinter, stoppable, tolerate_any_text, write_crash_log
-from .errors import BundleError, ConfigError, ImageError, MambaSegmentError, ResourceError
+from .errors import BundleError, ConfigError, MambaSegmentError, ResourceError
 from .importing.cli import add_parser as _add_import
 from .openmp import let_waiting_threads_sleep
 from .progress import Progress
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(problem: object, code: int) -> int:
-    print(f"{_PROGRAM}: {problem}", file=sys.stderr)
+    print(f"{_PROGRAM}: {' '.join(str(problem).splitlines())}", file=sys.stderr)  # a path may hold a line break
     return code
 
 
@@ -107,6 +108,13 @@ def _add_segment(commands: Any) -> None:
         default=QUALITIES[0],
         help="best averages over mirrored copies where the model allows it (default), fast takes one pass",
     )
+    parser.add_argument(
+        "--series",
+        action="append",
+        metavar="UID",
+        help="which DICOM series of a folder that holds several; for several images once for each, '' for none",
+    )
+    add_input_rules(parser)
     parser.add_argument("--statistics", action="store_true", help="print voxels and volume of each segment")
     _add_quiet(parser)
     _add_json(parser)
@@ -180,7 +188,17 @@ def _segment(arguments: argparse.Namespace) -> None:
         if progress is not None:
             progress(Progress("load_model", 0, 1))  # importing torch takes seconds on a cold disk
         model = load_model(arguments.model, arguments.device, step=step, quality=arguments.quality)
-        result = segment_case(images, model=model, output=arguments.output, progress=progress)
+        result = segment_case(
+            images,
+            model=model,
+            output=arguments.output,
+            series=arguments.series,
+            strict=arguments.strict,
+            allow_nonfinite=arguments.allow_nonfinite,
+            progress=progress,
+        )
+    for warning in result.warnings:
+        print(f"{_PROGRAM}: warning: {warning}", file=sys.stderr)
     report = _segment_report(arguments.output, model.manifest, result, arguments.statistics)
     print(json.dumps(report) if arguments.json else _segment_text(report))
 
@@ -204,23 +222,9 @@ def _images(arguments: argparse.Namespace) -> "list[Path] | dict[str, Path]":
 
 def _check_segment(arguments: argparse.Namespace, images: "list[Path] | dict[str, Path]") -> None:
     """Refuse what cannot succeed before torch is imported and anything is computed."""
-    from .api import in_channel_order
-    from .bundle import read_manifest
-    from .segmentation_io import check_output_path
-    from .store import find_model
+    from .api import check_case
 
-    check_output_path(arguments.output)
-    paths = list(images.values()) if isinstance(images, dict) else images
-    for path in paths:
-        if not path.exists():
-            raise ImageError(f"{path} does not exist; check the path")
-        if arguments.output.exists() and path.samefile(arguments.output):
-            raise ImageError(
-                f"the output {arguments.output} is an input image, which would be lost; choose another name"
-            )
-    in_channel_order(
-        dict(images) if isinstance(images, dict) else list(images), read_manifest(find_model(arguments.model))
-    )
+    check_case(images, arguments.output, arguments.model, arguments.series)
 
 
 def _step(overlap: float | None) -> float | None:
@@ -245,6 +249,7 @@ def _segment_report(
         "files": [str(output)],
         "model": {"name": manifest.name, "version": manifest.version, "sha256": manifest.sha256},
         "segments": segments,
+        "warnings": list(result.warnings),
         "timings": result.timings,
     }
 

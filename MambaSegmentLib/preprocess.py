@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ConfigError, GeometryError, ImageError, ShapeError
+from .memory import refuse_oversize
 from .normalization import Normalization
 from .orientation import AS_STORED, Turn, check_orientation, turn_towards
 from .progress import CancelToken
@@ -194,8 +195,10 @@ class PreparedRows:
         ConfigError: another number of volumes than `spec` has channels.
         GeometryError: the volumes do not share a grid.
         ImageError: a volume that holds NaN or infinity, or the same value everywhere.
+        ResourceError: the voxel size that the model wants would make too many voxels.
     """
 
+    @np.errstate(over="ignore", invalid="ignore")  # numbers that are too large are refused, in words of our own
     def __init__(self, volumes: Sequence[Volume], spec: PreprocessingSpec) -> None:
         _check_case(volumes, spec)
         first = volumes[0]
@@ -210,6 +213,7 @@ class PreparedRows:
         spacing_mm = turn.permute(first.spacing_mm[::-1])
         wanted_mm = _wanted(spec, spacing_mm)
         self.shape = resized_shape(channels[0].shape, spacing_mm, wanted_mm)
+        _refuse_oversize(channels[0].shape, spacing_mm, self.shape)
         self.spacing_mm = _spacing_after(spacing_mm, channels[0].shape, self.shape)
         images = _interpolation(spec.resampling_order, spec.coarse_axis_order, spacing_mm, wanted_mm)
         self._channels = [
@@ -236,6 +240,7 @@ class PreparedRows:
             scores=_interpolation(*(spec.score_orders or (label_order, spec.coarse_axis_order)), wanted_mm, spacing_mm),
         )
 
+    @np.errstate(over="ignore", invalid="ignore")
     def read(self, first: int, end: int) -> np.ndarray:
         """Rows [first, end) of the prepared array, float32 (C, rows, J, I); quick if asked for in order.
 
@@ -359,6 +364,14 @@ def _check_values(array: np.ndarray, name: str) -> None:
     low, high = array.min(), array.max()
     if low == high:
         raise ImageError(f"{name} holds the value {low} in every voxel, so there is nothing to segment")
+
+
+def _refuse_oversize(shape: Sequence[int], spacing_mm: Sequence[float], new_shape: Sequence[int]) -> None:
+    """A spacing in the wrong unit asks for a volume of any size, and for years; what is sane would fit as a whole."""
+    if tuple(new_shape) != tuple(shape):
+        sizes, size_mm = " × ".join(map(str, new_shape)), "×".join(f"{mm:.4g}" for mm in spacing_mm)
+        what = f"the image, which has voxels of {size_mm} mm and becomes {sizes} voxels of the model's size,"
+        refuse_oversize(what, 4 * math.prod(new_shape))
 
 
 def _object_mask(channels: Sequence[np.ndarray], spec: PreprocessingSpec) -> np.ndarray | None:

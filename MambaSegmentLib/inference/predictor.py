@@ -34,11 +34,13 @@ class SegmentationResult:
         segments: the meaning of the label values.
         timings: seconds spent on each stage: load_model, read, preprocess, network, restore, write; only
             those that took place.
+        warnings: what a person should know about the images, as sentences.
     """
 
     labels: Volume
     segments: tuple[SegmentInfo, ...]
     timings: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Predictor:
