@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from MambaSegmentLib.errors import Cancelled, MambaSegmentError
 from MambaSegmentLib.progress import CancelToken, Progress
+from MambaSegmentLib.worker.blocking import InternalError, error_of
 from MambaSegmentLib.worker.protocol import Failed, Load, Options, Result, Segment
 
-from .job import Callbacks
 from .segmenter import Segmenter, modelOf
 
 if TYPE_CHECKING:
@@ -66,8 +66,6 @@ class _Files:
         return self._ask(Segment(client.new_job(), inputs, self._model, str(output), self._options))
 
     def _load(self) -> None:
-        from MambaSegmentLib.worker.blocking import error_of
-
         answer = self._ask(Load(self._segmenter.worker.client.new_job(), self._model, self._options))
         if isinstance(answer, Failed):
             raise error_of(answer)
@@ -131,22 +129,30 @@ def _oneOfNodes(
     from MambaSegmentLib.batch.outcome import DONE, FAILED, Outcome
 
     started = time.monotonic()
-    listed = list(case.values()) if isinstance(case, dict) else case if isinstance(case, list | tuple) else [case]
-    names = tuple("None" if node is None else node.GetName() for node in listed)
-    facts: dict[str, Any] = {"case": names[0] if names else "", "inputs": names, "fingerprint": ""}
+    facts: dict[str, Any] = {"status": FAILED, "output": ""}
+    node = None
     try:
-        job = segmenter.begin(case, model, options, callbacks=Callbacks())
+        job = segmenter.begin(case, model, options)
         node = segmenter.wait(job)
-    except MambaSegmentError as problem:
+    except (MambaSegmentError, InternalError) as problem:
         if isinstance(problem, Cancelled) and token.cancelled:
             raise
-        seconds = round(time.monotonic() - started, 3)
-        return Outcome(status=FAILED, output="", seconds=seconds, kind=type(problem).__name__, message=str(problem),
-                       **facts), None  # fmt: skip
-    kept = ("value", "name", "voxels", "volume_ml")
-    segments = tuple({key: entry[key] for key in kept if key in entry} for entry in job.outcome.segments)
+        facts |= {"kind": type(problem).__name__, "message": str(problem)}
+    else:
+        facts |= {"status": DONE, "output": node.GetName(), "warnings": job.outcome.warnings}
+        facts["segments"] = tuple(_kept(entry) for entry in job.outcome.segments)
+    names = _namesOf(case)
     seconds = round(time.monotonic() - started, 3)
-    return Outcome(status=DONE, output=node.GetName(), seconds=seconds, segments=segments, **facts), node
+    return Outcome(case=names[0], inputs=names, fingerprint="", seconds=seconds, **facts), node
+
+
+def _namesOf(case: Any) -> tuple[str, ...]:
+    nodes = list(case.values()) if isinstance(case, Mapping) else case if isinstance(case, list | tuple) else [case]
+    return tuple("None" if node is None else node.GetName() for node in nodes) or ("no volume",)
+
+
+def _kept(segment: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: segment[key] for key in ("value", "name", "voxels", "volume_ml") if key in segment}
 
 
 def _ofLabels(options: Options) -> dict[str, Any]:

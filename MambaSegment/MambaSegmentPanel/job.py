@@ -12,7 +12,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +80,7 @@ class Outcome:
     Attributes:
         segmentIds: of the new segments. segments: as the worker tells of them, with statistics if these were wanted.
         timings: seconds of the worker's stages and of our own.
+        warnings: what a person should know about the images, as sentences.
         inputChanged: the voxels of a volume were changed while the network looked at what they had been.
     """
 
@@ -88,6 +89,7 @@ class Outcome:
     segmentIds: list[str] = field(default_factory=list)
     segments: tuple[Mapping[str, Any], ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     inputChanged: bool = False
 
 
@@ -159,14 +161,14 @@ class SegmentationJob:
         self._contents = [_content(node) for node in request.volumeNodes]
         self._folder = self._worker.client.folder / f"job-{self._name}"
         self._folder.mkdir()
-        self._pieces = self._export(self._folder)
+        self._pieces = self._export()
         self._exportMore()
 
-    def _export(self, folder: Path) -> Iterator[Progress]:
+    def _export(self) -> Iterator[Progress]:
         total = 100 * len(self._grids)
         yield Progress(EXPORT, 0, total)
         for number, volume in enumerate(self._grids):
-            for fraction in writeNrrd(volume, folder / f"channel-{number}.nrrd"):
+            for fraction in writeNrrd(volume, self._file(number)):
                 yield Progress(EXPORT, round(100 * (number + fraction)), total)
 
     def _exportMore(self) -> None:
@@ -193,15 +195,26 @@ class SegmentationJob:
         self._worker.client.send(command, self._heard)
         self._sent = True
 
+    def _file(self, number: int) -> Path:
+        assert self._folder is not None
+        return self._folder / f"channel-{number}.nrrd"
+
     # --- with the worker
 
     def _heard(self, event: JobEvent) -> None:
         if isinstance(event, JobProgress):
             self._tell(Progress(event.stage, event.done, event.total, event.seconds_left))
         elif isinstance(event, Failed):
-            self._fail(error_of(event))
+            self._fail(error_of(replace(event, message=self._readable(event.message))))
         else:
             self._guarded(lambda: self._import(event))()
+
+    def _readable(self, text: str) -> str:
+        """A message that names volumes rather than the files in which they travelled."""
+        for number, node in enumerate(self.request.volumeNodes):
+            for name in (str(self._file(number)), self._file(number).name):
+                text = text.replace(name, f"the volume {node.GetName()!r}")
+        return text
 
     def _onNodeRemoved(self, _scene: Any, _event: Any) -> None:
         for node in self.request.volumeNodes:
@@ -235,6 +248,9 @@ class SegmentationJob:
         if self.outcome.inputChanged:
             _log.warning("the voxels of %s were changed during the segmentation of what they were", first.GetName())
         self.outcome.segments = result.segments
+        self.outcome.warnings = tuple(map(self._readable, result.warnings))
+        for warning in self.outcome.warnings:
+            _log.warning("%s", warning)
         self.outcome.timings |= {**result.timings, IMPORT: time.perf_counter() - started}
         self.outcome.node = node
         self._tell(Progress(IMPORT, 1, 1, 0.0))

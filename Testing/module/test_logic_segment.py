@@ -225,6 +225,57 @@ def test_failures_of_the_worker_are_raised_as_what_they_are_and_it_goes_on(segme
     assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 1
 
 
+def test_odd_voxels_are_refused_by_the_volumes_name_or_taken_with_a_warning(segmenter, models, told):
+    voxels = someVoxels("float32")
+    voxels[0, 0, :3] = np.nan
+    volume = addVolume(voxels, name="T1 ä")
+    with pytest.raises(ImageError, match=r"the volume 'T1 ä' holds NaN or infinity in 3 of 336 voxels"):
+        segmenter.wait(segmenter.begin(volume, models["tiny"], Options("cpu")))
+    options = Options("cpu", allow_nonfinite=True)
+    job = segmenter.begin(volume, models["tiny"], options)
+    np.testing.assert_array_equal(labelsOf(segmenter.wait(job), volume), expectedLabels(np.nan_to_num(voxels)))
+    assert "3 of 336 voxels" in job.outcome.warnings[0]
+    assert "channel-0" not in job.outcome.warnings[0]
+
+
+def test_channels_on_other_grids_are_brought_to_the_first_with_a_warning_or_refused(segmenter, models):
+    first = addVolume(someVoxels(), name="first")
+    second = addVolume(someVoxels()[:, :, ::2].copy(), np.diag([2.0, 1, 1, 1]), "second")
+    job = segmenter.begin([first, second], models["two"], Options("cpu"))
+    assert labelsOf(segmenter.wait(job), first).shape == (6, 7, 8)
+    assert "the volume 'second'" in job.outcome.warnings[0]
+    assert "was resampled" in job.outcome.warnings[0]
+    with pytest.raises(GeometryError, match="the volume 'second'"):
+        segmenter.wait(segmenter.begin([first, second], models["two"], Options("cpu", strict=True)))
+
+
+def test_of_many_volumes_a_bad_one_and_a_bug_stop_nothing(segmenter, models, panel_module):
+    good, bad = addVolume(someVoxels(), name="good"), addVolume(np.ones((4, 4, 4), np.int16), name="bad")
+    arguments = {"options": Options("cpu", statistics=True), "reportFolder": None, "onProgress": None}
+    segmentNodes = panel_module("batches").segmentNodes
+    found = segmentNodes(segmenter, [bad, None, [good, good], [], good], models["tiny"], **arguments)
+    told = [(outcome.case, outcome.status, outcome.kind) for outcome in found.report.outcomes]
+    assert told == [
+        ("bad", "failed", "ImageError"),
+        ("None", "failed", "ConfigError"),
+        ("good", "failed", "ConfigError"),
+        ("no volume", "failed", "ConfigError"),
+        ("good", "done", ""),
+    ]
+    assert [node is None for node in found.nodes] == [True, True, True, True, False]
+    found = segmentNodes(segmenter, [good, good], models["broken"], **arguments)
+    assert [outcome.status for outcome in found.report.outcomes] == ["failed", "failed"]
+    assert "a bug" in found.report.outcomes[0].message
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 8), (6, 1, 8), (6, 7, 1), (1, 1, 4)])
+def test_volumes_one_voxel_thick_work(segmenter, models, shape):
+    voxels = np.resize(VALUES, shape).astype(np.int16)
+    volume = addVolume(voxels, gridMatrix("oblique"))
+    node = segmenter.wait(segmenter.begin(volume, models["tiny"], Options("cpu")))
+    np.testing.assert_array_equal(labelsOf(node, volume), expectedLabels(voxels))
+
+
 # --- stopping
 
 
