@@ -184,15 +184,9 @@ class SegmentationJob:
 
     def _send(self) -> None:
         assert self._folder is not None
-        inputs = tuple(str(self._folder / f"channel-{number}.nrrd") for number in range(len(self._grids)))
-        command = Segment(
-            self._name,
-            inputs,
-            str(self.request.model),
-            str(self._folder / f"labels{LABEL_ENDING}"),
-            self.request.options,
-        )
-        self._worker.client.send(command, self._heard)
+        inputs = tuple(str(self._file(number)) for number in range(len(self._grids)))
+        output, request = str(self._folder / f"labels{LABEL_ENDING}"), self.request
+        self._worker.client.send(Segment(self._name, inputs, str(request.model), output, request.options), self._heard)
         self._sent = True
 
     def _file(self, number: int) -> Path:
