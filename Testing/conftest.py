@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from Testing.host.isolation import Isolation
+
+# No example may fail for being slow: a busy machine is no mistake of the code.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

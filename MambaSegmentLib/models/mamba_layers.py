@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from .mamba_block import Mamba, MambaState
+from .recomputed import Recomputed
 from .streamed_mixer import StreamedMixer, image_of, tokens_of
 
 
-class MambaLayer(StreamedMixer):
+class MambaLayer(Recomputed, StreamedMixer):
     """Mamba(LN(tokens)), one token per voxel; neither residual nor projection."""
 
     def __init__(self, channels: int) -> None:
@@ -47,7 +48,7 @@ class ResidualMambaLayer(MambaLayer):
         return image_of(self.proj(self.norm(mixed)) + tokens, x.shape[2:]), [state]
 
 
-class ChannelMambaLayer(nn.Module):
+class ChannelMambaLayer(Recomputed):
     """Mamba(LN(tokens)), one token per channel, which holds all voxels: it fits one image size alone.
 
     Args:

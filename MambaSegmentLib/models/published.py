@@ -93,8 +93,10 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def _without_wrappers(name: str) -> str:
-    for prefix in _WRAPPERS:
-        name = name.removeprefix(prefix)
+    """Wrappers nest in any order: a compiled network may be trained in parallel, or the other way round."""
+    while name.startswith(_WRAPPERS):
+        for prefix in _WRAPPERS:
+            name = name.removeprefix(prefix)
     return name
 
 

@@ -1,7 +1,6 @@
 """The child of isolation.py: `python -m Testing.host.child`, a pytest that is told what to collect and to run.
 
-Ends with os._exit: at a normal end Qt, VTK and MRML destroy each other in the wrong order, and the process may crash
-after all tests have passed.
+Ends with `Host.end_process`: at a normal end the process may crash after all tests have passed.
 """
 
 from __future__ import annotations
@@ -9,13 +8,12 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
-import sys
 from typing import Any, TextIO
 
 import pytest
 from _pytest.runner import runtestprotocol
 
-from Testing.host import sources
+from Testing.host import start
 from Testing.host.isolation import REPOSITORY
 
 # a test that waits for ever, in a modal dialog for instance, ends the process, with every thread's position
@@ -49,7 +47,7 @@ class Server:
         self._collect_all(session, request["roots"])
         file = request["collect"]
         tests = [_described(item) for name, item in self._items.items() if name.partition("::")[0] == file]
-        return {"errors": self._errors.get(file, []), "tests": tests, "host": sources.description()}
+        return {"errors": self._errors.get(file, []), "tests": tests, "host": _description()}
 
     def _collect_all(self, session: pytest.Session, roots: list[str]) -> None:
         """Once, since pytest gives the fixtures of a conftest.py to one collection only."""
@@ -64,6 +62,12 @@ class Server:
         faulthandler.cancel_dump_traceback_later()
         to_json = session.config.hook.pytest_report_to_serializable
         return {"reports": [to_json(config=session.config, report=report) for report in reports]}
+
+
+def _description() -> str:
+    from Testing.host import sources  # needs the started host
+
+    return sources.description()
 
 
 def _described(item: pytest.Item) -> dict[str, Any]:
@@ -85,9 +89,7 @@ def main() -> None:
     os.dup2(2, 1)
     options = ["-p", "no:cacheprovider", "-p", "Testing.host.pytest_plugin"]
     code = pytest.main(["-c", str(REPOSITORY / "pyproject.toml"), *options], plugins=[Server(requests, answers, log)])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(int(code))
+    start().end_process(int(code))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import slicer
 
@@ -162,6 +164,13 @@ class Host:
         clipped = [f"{_name(each)} is clipped: {each.text!r}" for each in shown if _isClipped(each, self.qt)]
         return clipped + [f"{_name(one)} lies over {_name(other)}" for one, other in _overlapping(shown)]
 
+    def end_process(self, code: int) -> NoReturn:
+        """End Python here and now: at a normal end Qt, VTK and MRML destroy each other in the wrong order."""
+        shutil.rmtree(self.folder, ignore_errors=True)  # Windows keeps files that are still open
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
     def reset(self) -> None:
         """As new for the next test: no scripted module, empty scene and settings, nothing connected to `slicer.app`."""
         manager = self.app.moduleManager()
@@ -185,7 +194,12 @@ class Host:
 def theHost() -> Host:
     """What `Testing.host.start()` gives."""
     if not _started:
-        _started.append(Host(Path(tempfile.mkdtemp(prefix="slicer-host-"))))
+        folder = Path(tempfile.mkdtemp(prefix="slicer-host-"))
+        try:
+            _started.append(Host(folder))
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
     return _started[0]
 
 

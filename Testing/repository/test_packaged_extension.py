@@ -10,13 +10,12 @@ import pytest
 from Testing.repository.test_cmake_lists import RESOURCES_OF, SCRIPTS_OF, listed
 
 IMPORT_THE_MODULE = """
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[2])  # the repository, for the stand-in Slicer host alone
 import Testing.host
-Testing.host.start()
+host = Testing.host.start()
 sys.path.remove(sys.argv[2])
 before = set(sys.modules)
 # no library that is pip-installed in this Python may be taken instead
@@ -32,8 +31,8 @@ assert Path(MambaSegmentLib.__file__).is_relative_to(sys.argv[3]), MambaSegmentL
 assert all(hasattr(MambaSegment, "MambaSegment" + kind) for kind in ("", "Widget", "Logic", "Test"))
 models = MambaSegment.MambaSegmentLogic().installedModels()
 assert "torch" not in sys.modules
-print(*(model.name for model in models if model.manifest and model.path.is_relative_to(sys.argv[1])), flush=True)
-os._exit(0)  # Qt and VTK would destroy each other in the wrong order
+print(*(model.name for model in models if model.manifest and model.path.is_relative_to(sys.argv[1])))
+host.end_process(0)
 """
 THIRD_PARTY = {"torch", "numba", "safetensors", "nrrd", "slicerio", "platformdirs", "psutil", "tqdm", "PIL", "scipy"}
 

@@ -7,13 +7,12 @@ import sys
 import pytest
 
 ASK = """
-import os, sys
 from Testing.host import start
 host = start()
 import slicer, slicer.util, slicer.ScriptedLoadableModule, slicer.i18n
 seen = (host.using_real_sources, slicer.ScriptedLoadableModule.ORIGIN, slicer.i18n.tr("text"), slicer.util.__file__)
-print(*seen, sep="|", flush=True)
-os._exit(0)
+print(*seen, sep="|")
+host.end_process(0)
 """
 
 

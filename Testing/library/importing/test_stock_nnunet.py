@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import MambaSegmentLib as ms
-from MambaSegmentLib.bundle import read_manifest
+from MambaSegmentLib.bundle import read_bundle, read_manifest
 from MambaSegmentLib.cli import main
 from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.models import build_model
@@ -179,3 +179,33 @@ def test_without_the_package_it_is_said_what_to_install(monkeypatch):
     options = {"in_channels": 1, "num_classes": 3, "strides": STRIDES, **SIZES, "encoder_blocks": [1, 1, 1]}
     with pytest.raises(ConfigError, match="pip install --no-deps dynamic-network-architectures"):
         build_model("plain_conv_unet", options)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_nnunets_own_trainer_saved(tmp_path, monkeypatch, capsys):
+    """One step of a real trainer, saved by it: whatever it puts beside the weights must be let through."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
+    for name in ("nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    data = tmp_path / "nnUNet_preprocessed" / "Dataset901_Made" / "nnUNetPlans_x"
+    data.mkdir(parents=True)
+    (data / "case.b2nd").touch()  # it looks for the kind of files alone
+    plans = plans_of({"3d_fullres": {**PLAIN, "median_image_size_in_voxels": [8, 30, 30]}}, continue_training=False)
+    trainer = module.nnUNetTrainer(plans, "3d_fullres", 2, dataset_of(), device=torch.device("cpu"))
+    trainer.initialize()
+    outputs = trainer.network(torch.randn(1, 1, 4, 16, 16))
+    sum(output.square().mean() for output in outputs).backward()
+    trainer.optimizer.step()
+    trainer.logger.log("mean_fg_dice", np.float64(0.25), 0)
+    trainer.logger.log("dice_per_class_or_region", [np.float32(0.25), np.float32(0.25)], 0)
+    trainer.save_checkpoint(str(tmp_path / "checkpoint_final.pth"))
+
+    output = tmp_path / "m.safetensors"
+    assert main(["models", "import", str(tmp_path / "checkpoint_final.pth"), "-o", str(output), "--quiet"]) == 0
+    bundle = read_bundle(output)
+    assert list(bundle.manifest.training["imported"]["folds"]) == ["2"]
+    (network,) = bundle.build_networks()
+    saved = trainer.network.state_dict()
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in network.state_dict().items())
