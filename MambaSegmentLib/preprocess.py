@@ -25,6 +25,7 @@ from .volume import Volume
 
 _COARSE_RATIO = 3.0  # as in nnU-Net: an axis whose spacing is more than three times the finest is a coarse one
 _LARGEST_LABEL = 65535
+_QUIETLY = np.errstate(over="ignore", invalid="ignore")  # numbers too large are refused in words of our own
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ class PreparedRows:
         ResourceError: the voxel size that the model wants would make too many voxels.
     """
 
-    @np.errstate(over="ignore", invalid="ignore")  # numbers that are too large are refused, in words of our own
+    @_QUIETLY
     def __init__(self, volumes: Sequence[Volume], spec: PreprocessingSpec) -> None:
         _check_case(volumes, spec)
         first = volumes[0]
@@ -240,7 +241,7 @@ class PreparedRows:
             scores=_interpolation(*(spec.score_orders or (label_order, spec.coarse_axis_order)), wanted_mm, spacing_mm),
         )
 
-    @np.errstate(over="ignore", invalid="ignore")
+    @_QUIETLY
     def read(self, first: int, end: int) -> np.ndarray:
         """Rows [first, end) of the prepared array, float32 (C, rows, J, I); quick if asked for in order.
 
@@ -367,11 +368,11 @@ def _check_values(array: np.ndarray, name: str) -> None:
 
 
 def _refuse_oversize(shape: Sequence[int], spacing_mm: Sequence[float], new_shape: Sequence[int]) -> None:
-    """A spacing in the wrong unit asks for a volume of any size, and for years; what is sane would fit as a whole."""
+    """A spacing in the wrong unit asks for a volume of any size; a byte for each voxel is the least that it takes."""
     if tuple(new_shape) != tuple(shape):
         sizes, size_mm = " × ".join(map(str, new_shape)), "×".join(f"{mm:.4g}" for mm in spacing_mm)
         what = f"the image, which has voxels of {size_mm} mm and becomes {sizes} voxels of the model's size,"
-        refuse_oversize(what, 4 * math.prod(new_shape))
+        refuse_oversize(what, math.prod(new_shape))
 
 
 def _object_mask(channels: Sequence[np.ndarray], spec: PreprocessingSpec) -> np.ndarray | None:

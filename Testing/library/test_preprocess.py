@@ -27,6 +27,7 @@ def an_oblique_direction(seed: int) -> tuple[float, ...]:
     return tuple(matrix.ravel())
 
 
+@settings(deadline=None)  # the first case imports scipy
 @given(
     seed=st.integers(0, 9999), code=CODES, order=st.permutations(range(3)), crop=st.sampled_from(["none", "nonzero"])
 )
