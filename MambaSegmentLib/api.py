@@ -10,6 +10,8 @@ from .errors import ConfigError, ImageError
 from .inputs import collected_warnings, ready_for_model
 from .manifest import Manifest
 from .progress import CancelToken, Progress, ProgressCallback
+from .roi import Roi, parse_roi
+from .segments import segments_named
 from .volume import Volume
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ class Model:
         images: Images,
         *,
         series: Series = None,
+        roi: Roi | str | None = None,
+        labels: Sequence[str] | None = None,
+        memory_limit_bytes: int | None = None,
         strict: bool = False,
         allow_nonfinite: bool = False,
         progress: ProgressCallback | None = None,
@@ -51,6 +56,11 @@ class Model:
                 the model's order, or a mapping from channel names.
             series: where a folder holds several DICOM series, the Series Instance UID of the one to take; for several
                 channels a list in the model's order, with "" for those that need none.
+            roi: the region whose labels are wanted, as in `roi.py`, a text or an object; outside it all is background.
+                Inside, the labels are those of the image cut to the region with some context, see `docs/engine.md`.
+            labels: names of the segments that are wanted; the others become background. None wants all.
+            memory_limit_bytes: the most that this process shall hold; None takes what is free. Where a case needs
+                more, it is computed in a thriftier way, which `warnings` tell.
             strict: refuse channels that do not lie on the grid of the first one, rather than resample them.
             allow_nonfinite: go on with voxels that are NaN or infinite, set to the smallest finite value of the image.
             progress: called with a Progress, in this thread.
@@ -76,7 +86,15 @@ class Model:
             ready = ready_for_model(volumes, names, strict=strict, allow_nonfinite=allow_nonfinite)
             del volumes  # what was resampled is not needed as it was
             read_s = time.perf_counter() - started
-            result = self.predictor.segment(ready, progress=progress, cancel=cancel)
+            region = parse_roi(roi) if isinstance(roi, str) else roi
+            result = self.predictor.segment(
+                ready,
+                box=None if region is None else region.box(ready[0]),
+                labels=None if labels is None else [s.value for s in segments_named(self.manifest.segments, labels)],
+                memory_limit_bytes=memory_limit_bytes,
+                progress=progress,
+                cancel=cancel,
+            )
         timings = {"load_model": self.load_s, "read": read_s, **result.timings}
         return replace(result, timings=timings, warnings=tuple(warnings))
 
@@ -89,7 +107,8 @@ def load_model(
     Args:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         step: distance of tiles as a fraction of the patch; None takes the model's.
-        quality: "best" averages over mirrored copies where the model allows it, "fast" takes one pass.
+        quality: "best" averages over mirrored copies where the model allows it, "balanced" over two, "fast" takes one
+            pass; see `quality.py`.
     Raises:
         BundleError: unknown, damaged or not usable. ConfigError, ResourceError: no such device.
     """
@@ -113,6 +132,9 @@ def segment(
     device: str = "auto",
     quality: str = "best",
     series: Series = None,
+    roi: Roi | str | None = None,
+    labels: Sequence[str] | None = None,
+    memory_limit_bytes: int | None = None,
     strict: bool = False,
     allow_nonfinite: bool = False,
     progress: ProgressCallback | None = None,
@@ -121,7 +143,8 @@ def segment(
     """Segment one case in one line, and write the labels if `output` is given.
 
     Args:
-        images, series, strict, allow_nonfinite, progress, cancel: as for `Model.segment`.
+        images, series, roi, labels, memory_limit_bytes, strict, allow_nonfinite, progress, cancel: as for
+            `Model.segment`.
         model: a file, a name in the store, or a loaded Model.
         output: `.seg.nrrd`, `.nrrd`, `.nii.gz`, `.nii` or `.mha`; checked before work starts.
         device, quality: as for `load_model`; a loaded Model keeps its own.
@@ -132,7 +155,15 @@ def segment(
         check_output(output, [image for image in _listed(images) if not isinstance(image, Volume)])
     loaded = model if isinstance(model, Model) else load_model(model, device, quality=quality)
     result = loaded.segment(
-        images, series=series, strict=strict, allow_nonfinite=allow_nonfinite, progress=progress, cancel=cancel
+        images,
+        series=series,
+        roi=roi,
+        labels=labels,
+        memory_limit_bytes=memory_limit_bytes,
+        strict=strict,
+        allow_nonfinite=allow_nonfinite,
+        progress=progress,
+        cancel=cancel,
     )
     if output is None:
         return result
@@ -161,12 +192,18 @@ def in_channel_order(images: Images, manifest: Manifest) -> list[Image]:
     return listed
 
 
-def check_case(images: "list[Path] | dict[str, Path]", output: Path, model: str | Path, series: Series = None) -> None:
+def check_case(
+    images: "list[Path] | dict[str, Path]",
+    output: Path,
+    model: str | Path,
+    series: Series = None,
+    labels: Sequence[str] | None = None,
+) -> None:
     """Refuse what cannot succeed before torch is imported, a model is loaded or anything is computed.
 
     Raises:
         ImageError: an image that is missing, or an output that cannot be written or is one of the images.
-        BundleError: no such model. ConfigError: channels that are not the model's.
+        BundleError: no such model. ConfigError: channels or labels that are not the model's.
     """
     from .bundle import read_manifest
     from .image_io import exists
@@ -180,6 +217,7 @@ def check_case(images: "list[Path] | dict[str, Path]", output: Path, model: str 
     manifest = read_manifest(find_model(model))
     listed = in_channel_order(dict(images) if isinstance(images, dict) else list(images), manifest)
     series_of_channels(series, len(listed))
+    segments_named(manifest.segments, labels or ())
 
 
 def check_output(output: str | Path, images: Sequence[str | Path]) -> None:

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .batch.cli import add_input_rules
+from .batch.cli import add_effort, add_input_rules, add_region, memory_limit_bytes, wanted_labels
 from .batch.cli import add_parser as _add_batch
 from .console import ProgressPrinter, stoppable, tolerate_any_text, write_crash_log
 from .errors import BundleError, ConfigError, MambaSegmentError, ResourceError
 from .importing.cli import add_parser as _add_import
 from .openmp import let_waiting_threads_sleep
 from .progress import Progress
-from .quality import QUALITIES
 from .worker.cli import add_parser as _add_worker
 
 if TYPE_CHECKING:
@@ -102,12 +101,8 @@ def _add_segment(commands: Any) -> None:
     parser.add_argument(
         "--overlap", type=float, metavar="F", help="of neighbouring tiles, 0 to 0.9 (default: the model's)"
     )
-    parser.add_argument(
-        "--quality",
-        choices=QUALITIES,
-        default=QUALITIES[0],
-        help="best averages over mirrored copies where the model allows it (default), fast takes one pass",
-    )
+    add_effort(parser)
+    add_region(parser)
     parser.add_argument(
         "--series",
         action="append",
@@ -193,6 +188,9 @@ def _segment(arguments: argparse.Namespace) -> None:
             model=model,
             output=arguments.output,
             series=arguments.series,
+            roi=arguments.roi,
+            labels=wanted_labels(arguments, model.manifest) or None,
+            memory_limit_bytes=memory_limit_bytes(arguments),
             strict=arguments.strict,
             allow_nonfinite=arguments.allow_nonfinite,
             progress=progress,
@@ -223,8 +221,15 @@ def _images(arguments: argparse.Namespace) -> "list[Path] | dict[str, Path]":
 def _check_segment(arguments: argparse.Namespace, images: "list[Path] | dict[str, Path]") -> None:
     """Refuse what cannot succeed before torch is imported and anything is computed."""
     from .api import check_case
+    from .bundle import read_manifest
+    from .roi import parse_roi
+    from .store import find_model
 
     check_case(images, arguments.output, arguments.model, arguments.series)
+    wanted_labels(arguments, read_manifest(find_model(arguments.model)))
+    memory_limit_bytes(arguments)
+    if arguments.roi is not None:
+        parse_roi(arguments.roi)
 
 
 def _step(overlap: float | None) -> float | None:
@@ -251,6 +256,7 @@ def _segment_report(
         "segments": segments,
         "warnings": list(result.warnings),
         "timings": result.timings,
+        "tiles": {"total": result.tiles, "reused": result.reused_tiles},
     }
 
 

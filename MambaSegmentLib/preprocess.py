@@ -17,10 +17,11 @@ import numpy as np
 
 from .errors import ConfigError, GeometryError, ImageError, ShapeError
 from .memory import refuse_oversize
-from .normalization import Normalization
+from .normalization import FittedNormalization, Normalization
 from .orientation import AS_STORED, Turn, check_orientation, turn_towards
 from .progress import CancelToken
 from .resampling import RowResizer, resize, resized_shape
+from .roi import VoxelBox, slices_of
 from .volume import Volume
 
 _COARSE_RATIO = 3.0  # as in nnU-Net: an axis whose spacing is more than three times the finest is a coarse one
@@ -192,15 +193,18 @@ class PreparedRows:
 
     Args:
         volumes: one per channel, all on the same grid; never changed.
+        box: voxels of the volumes to prepare alone, as if the rest were cut off; only the numbers that intensities are
+            normalised with still come from the whole volume.
     Raises:
         ConfigError: another number of volumes than `spec` has channels.
         GeometryError: the volumes do not share a grid.
         ImageError: a volume that holds NaN or infinity, or the same value everywhere.
+        NothingInsideError: the specification crops, and nothing of what it keeps lies in the box.
         ResourceError: the voxel size that the model wants would make too many voxels.
     """
 
     @_QUIETLY
-    def __init__(self, volumes: Sequence[Volume], spec: PreprocessingSpec) -> None:
+    def __init__(self, volumes: Sequence[Volume], spec: PreprocessingSpec, box: VoxelBox | None = None) -> None:
         _check_case(volumes, spec)
         first = volumes[0]
         turn = turn_towards(first.direction, spec.orientation, spec.axis_order)
@@ -210,6 +214,12 @@ class PreparedRows:
         slices = tuple(slice(*bounds) for bounds in crop)
         mask = None if mask is None else mask[slices]
         channels = [channel[slices] for channel in channels]
+        whole, whole_mask = channels, mask
+        if box is not None:
+            inner = _within(_turned_box(box, first.array.shape, turn), crop)
+            channels = [channel[slices_of(inner)] for channel in channels]
+            mask = None if mask is None else mask[slices_of(inner)]
+            crop = _moved(inner, [start for start, _ in crop])
 
         spacing_mm = turn.permute(first.spacing_mm[::-1])
         wanted_mm = _wanted(spec, spacing_mm)
@@ -223,9 +233,9 @@ class PreparedRows:
                 self.shape,
                 images.orders,
                 images.coarse_axis,
-                _normalized_rows(channel, normalization, mask),
+                _normalized_rows(channel, normalization.fit(entire, whole_mask), mask),
             )
-            for channel, normalization in zip(channels, spec.normalization, strict=True)
+            for entire, channel, normalization in zip(whole, channels, spec.normalization, strict=True)
         ]
         label_order = min(spec.resampling_order, 1)
         self.undo = Undo(
@@ -252,6 +262,10 @@ class PreparedRows:
         if not np.isfinite(array).all():
             raise ImageError("the voxel values are too large to be computed with in float32; rescale the image")
         return array
+
+
+class NothingInsideError(ImageError):
+    """Nothing of the object lies in the part of a volume that was asked for."""
 
 
 def preprocess(volumes: Sequence[Volume], spec: PreprocessingSpec) -> Prepared:
@@ -335,9 +349,8 @@ def grid_difference(first: Volume, second: Volume) -> str | None:
 
 
 def _normalized_rows(
-    channel: np.ndarray, normalization: Normalization, mask: np.ndarray | None
+    channel: np.ndarray, fitted: FittedNormalization, mask: np.ndarray | None
 ) -> Callable[[int, int], np.ndarray]:
-    fitted = normalization.fit(channel, mask)
     return lambda first, end: fitted.apply(channel[first:end], None if mask is None else mask[first:end])
 
 
@@ -398,6 +411,27 @@ def _bounding_box(mask: np.ndarray) -> tuple[tuple[int, int], tuple[int, int], t
 
 def _whole(shape: Sequence[int]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     return (0, shape[0]), (0, shape[1]), (0, shape[2])
+
+
+def _turned_box(box: VoxelBox, shape: Sequence[int], turn: Turn) -> VoxelBox:
+    bounds = []
+    for new, axis in enumerate(turn.axes):
+        first, end = box[axis]
+        bounds.append((shape[axis] - end, shape[axis] - first) if new in turn.flipped else (first, end))
+    return bounds[0], bounds[1], bounds[2]
+
+
+def _within(box: VoxelBox, crop: VoxelBox) -> VoxelBox:
+    """What of a box lies in the crop, counted from the crop's first voxel."""
+    cut = [(max(b[0], c[0]) - c[0], min(b[1], c[1]) - c[0]) for b, c in zip(box, crop, strict=True)]
+    if any(first >= end for first, end in cut):
+        raise NothingInsideError("the region of interest holds nothing but zeros")
+    return cut[0], cut[1], cut[2]
+
+
+def _moved(box: VoxelBox, by: Sequence[int]) -> VoxelBox:
+    k, j, i = ((first + start, end + start) for (first, end), start in zip(box, by, strict=True))
+    return k, j, i
 
 
 def _spacing_after(spacing_mm: Sequence[float], old: Sequence[int], new: Sequence[int]) -> tuple[float, float, float]:

@@ -4,9 +4,10 @@ The terminology text follows Slicer's developer guide, "TerminologyEntry tag": s
 `scheme^value^meaning`; tags of a `.seg.nrrd` file are separated by `|`.
 """
 
+import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,3 +165,29 @@ def _color(value: Any, whose: str) -> tuple[float, float, float]:
     if not all(math.isfinite(part) and 0 <= part <= 1 for part in (red, green, blue)):
         raise ConfigError(wrong)
     return red, green, blue
+
+
+def segments_named(segments: Sequence[SegmentInfo], names: Iterable[str]) -> tuple[SegmentInfo, ...]:
+    """The segments of these names, whatever the case of letters, in the order of `segments`.
+
+    Raises:
+        ConfigError: a name that none has; the nearest one is suggested.
+    """
+    by_name = {segment.name.casefold(): segment.name for segment in segments}
+    wanted = set()
+    for name in names:
+        if name.strip().casefold() not in by_name:
+            near = difflib.get_close_matches(name.strip().casefold(), by_name, n=1, cutoff=0.5)
+            hint = f"did you mean {by_name[near[0]]!r}?" if near else "none is similar."
+            raise ConfigError(f"the model has no label {name!r}; {hint} It has {', '.join(by_name.values())}")
+        wanted.add(name.strip().casefold())
+    return tuple(segment for segment in segments if segment.name.casefold() in wanted)
+
+
+def names_from_text(texts: Iterable[str], known: Iterable[SegmentInfo]) -> tuple[str, ...]:
+    """Names separated by commas; a text that is a name as a whole, commas and all, is one."""
+    whole = {segment.name.casefold() for segment in known}
+    names: list[str] = []
+    for text in texts:
+        names += [text] if text.strip().casefold() in whole else [part for part in text.split(",") if part.strip()]
+    return tuple(name.strip() for name in names)

@@ -6,7 +6,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ConfigError
+from ..quality import QUALITIES
+from ..roi import SYNTAX
+
 if TYPE_CHECKING:
+    from ..manifest import Manifest
     from ..progress import ProgressCallback
     from ..worker.protocol import Failed, Options, Result
     from .cases import Case
@@ -41,6 +46,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--overlap", type=float, metavar="F", help="of neighbouring tiles, 0 to 0.9 (default: the model's)"
     )
+    add_effort(parser)
+    add_region(parser)
     add_input_rules(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -59,6 +66,46 @@ def add_input_rules(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_effort(parser: argparse.ArgumentParser) -> None:
+    """Add what `segment` and `batch` both offer about time and memory."""
+    parser.add_argument(
+        "--quality",
+        choices=QUALITIES,
+        default=QUALITIES[0],
+        help="best averages over all mirrored copies where the model allows it (default), balanced over two, fast "
+        "takes one pass",
+    )
+    parser.add_argument(
+        "--memory-limit", metavar="SIZE", help="of the process, as 3GB or 800MB (default: what is free)"
+    )
+
+
+def add_region(parser: argparse.ArgumentParser) -> None:
+    """Add what `segment` and `batch` both offer to restrict the result."""
+    parser.add_argument("--roi", metavar="BOX", help=f"label only this region: {SYNTAX}")
+    parser.add_argument(
+        "--labels", action="append", default=[], metavar="NAME,...", help="write only these labels; repeatable"
+    )
+
+
+def wanted_labels(arguments: argparse.Namespace, manifest: "Manifest") -> tuple[str, ...]:
+    """The names given with --labels. Raises: ConfigError, one that the model does not have."""
+    from ..segments import names_from_text, segments_named
+
+    names = names_from_text(arguments.labels, manifest.segments)
+    if arguments.labels and not names:
+        raise ConfigError(f"--labels {arguments.labels[0]!r} names no label")
+    segments_named(manifest.segments, names)
+    return names
+
+
+def memory_limit_bytes(arguments: argparse.Namespace) -> int | None:
+    """What --memory-limit says. Raises: ConfigError, no size."""
+    from ..memory import bytes_from_text
+
+    return None if arguments.memory_limit is None else bytes_from_text(arguments.memory_limit)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Do the batch and print what came of it; the exit code is that of the failures, if they agree."""
     from ..bundle import read_manifest
@@ -69,17 +116,23 @@ def run(arguments: argparse.Namespace) -> int:
     from .outcome import common_exit_code
     from .run import Plan, run_batch
 
+    model = find_model(arguments.model)
+    manifest = read_manifest(model)
     options = Options(
         arguments.device,
         arguments.overlap,
         statistics=True,
         strict=arguments.strict,
         allow_nonfinite=arguments.allow_nonfinite,
+        quality=arguments.quality,
+        roi=arguments.roi,
+        labels=wanted_labels(arguments, manifest),
+        memory_limit=arguments.memory_limit,
     )
     # Only what was asked for, so that journals from before these options still count.
-    rules = {name: True for name in ("strict", "allow_nonfinite") if getattr(options, name)}
-    model = find_model(arguments.model)
-    manifest = read_manifest(model)
+    names = ("strict", "allow_nonfinite", "quality", "roi", "labels", "memory_limit")
+    usual = Options()
+    rules = {name: getattr(options, name) for name in names if getattr(options, name) != getattr(usual, name)}
     cases = find_cases(arguments.input, [channel.name for channel in manifest.channels])
     facts = {"name": manifest.name, "version": manifest.version, "sha256": manifest.sha256}
     plan = Plan(arguments.output, facts, arguments.ending, {"overlap": options.overlap, **rules})

@@ -1,26 +1,35 @@
 """Predictor: a bundle and a device; volumes in, labels on the same grid out."""
 
+import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 import numpy as np
+import psutil
 import torch
 
 from MambaSegmentLib.bundle import Bundle
 from MambaSegmentLib.devices import choose_device
 from MambaSegmentLib.errors import ConfigError, ResourceError
-from MambaSegmentLib.preprocess import PreparedRows
+from MambaSegmentLib.manifest import Manifest
+from MambaSegmentLib.memory import free_bytes
+from MambaSegmentLib.orientation import turn_towards
+from MambaSegmentLib.preprocess import NothingInsideError, PreparedRows, label_dtype
 from MambaSegmentLib.progress import CancelToken, Progress, ProgressCallback
-from MambaSegmentLib.quality import mirror_axes_for
+from MambaSegmentLib.quality import folds_for, mirrorings_for
+from MambaSegmentLib.roi import VoxelBox, slices_of, widened
 from MambaSegmentLib.segments import SegmentInfo
 from MambaSegmentLib.volume import Volume
 
+from .memory_plan import Estimate, MemoryPlan, Settings, is_memory_error, plan_within
 from .restoring import restore_slabs
 from .sliding import SlidingWindow
 
+_log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -35,12 +44,16 @@ class SegmentationResult:
         timings: seconds spent on each stage: load_model, read, preprocess, network, restore, write; only
             those that took place.
         warnings: what a person should know about the images, as sentences.
+        tiles, reused_tiles: how many tiles the network was asked for, and how many of them were uniform (air, padding)
+            and had the answer of an equal one before.
     """
 
     labels: Volume
     segments: tuple[SegmentInfo, ...]
     timings: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    tiles: int = 0
+    reused_tiles: int = 0
 
 
 class Predictor:
@@ -49,36 +62,52 @@ class Predictor:
     Args:
         device: as for `choose_device`.
         step: distance of tiles as a fraction of the patch; None takes the bundle's.
-        quality: "best" or "fast", see `quality.py`.
+        quality: "best", "balanced" or "fast", see `quality.py`.
+        batch: tiles that the networks take at once.
     Raises:
         BundleError: the bundle cannot be used. ConfigError: a step out of range, an unknown quality.
         ResourceError: no such device.
     """
 
     def __init__(
-        self, bundle: Bundle, device: str = "auto", *, step: float | None = None, quality: str = "best"
+        self,
+        bundle: Bundle,
+        device: str = "auto",
+        *,
+        step: float | None = None,
+        quality: str = "best",
+        batch: int = 1,
     ) -> None:
         self.manifest = bundle.manifest
         self.device = choose_device(device)
+        self._step = self.manifest.step if step is None else step
+        self._mirrorings = mirrorings_for(quality, self.manifest.mirror_axes)
         with _memory_errors("load the model"):
-            self._networks = [network.to(self.device) for network in bundle.build_networks()]
-        self._window = SlidingWindow(
-            self._networks,
-            len(self.manifest.class_values),
-            self.manifest.patch_size,
-            device=self.device,
-            step=self.manifest.step if step is None else step,
-            mirror_axes=mirror_axes_for(quality, self.manifest.mirror_axes),
-            name=self.manifest.name,
-        )
+            folds = bundle.build_networks()
+            self._networks = [network.to(self.device) for network in folds[: folds_for(quality, len(folds))]]
+        self._settings = Settings(tuple(self.manifest.patch_size), batch)
+        self._window = self._window_for(self._settings)
+        channels, values = len(self.manifest.channels), self.manifest.class_values
+        self._plan = MemoryPlan(self._networks, channels, values, on_gpu=self.device.type != "cpu")
 
     def segment(
-        self, volumes: Sequence[Volume], *, progress: ProgressCallback | None = None, cancel: CancelToken | None = None
+        self,
+        volumes: Sequence[Volume],
+        *,
+        box: VoxelBox | None = None,
+        labels: Collection[int] | None = None,
+        memory_limit_bytes: int | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
     ) -> SegmentationResult:
         """Segment one case.
 
         Args:
             volumes: one per channel in the bundle's order, on one grid.
+            box: the voxels whose labels are wanted, all others become 0. The labels are those of the volume cut to
+                `context_box`; its intensities are normalised with the numbers of the whole volume.
+            labels: the label values that are wanted, all others become 0; None wants all.
+            memory_limit_bytes: of this process; None takes what is free.
             progress: called in this thread, before and after each stage and after each tile.
             cancel: looked at between stages, tiles and layers.
         Raises:
@@ -89,27 +118,119 @@ class Predictor:
         report = progress or _ignore
         cancel = cancel or CancelToken()
         timings: dict[str, float] = {}
+        wide = None if box is None else context_box(box, volumes[0], self.manifest)
+        segments = tuple(s for s in self.manifest.segments if labels is None or s.value in labels)
         with _memory_errors("segment this volume"):
-            with _stage("preprocess", timings, report, cancel):
-                prepared = PreparedRows(volumes, self.manifest.preprocessing)
-            read = _timed_call(prepared.read, "preprocess", timings)
-            made = self._window.slabs(read, prepared.shape, progress=report, cancel=cancel)
-            with _parts_apart(timings):
-                labels = restore_slabs(
-                    _timed(made, "network", timings),
-                    prepared.undo,
-                    self.manifest.class_values,
-                    overlapping=bool(self.manifest.regions),
-                    cancel=cancel,
-                )
-            report(Progress("restore", 1, 1, 0.0))
-        return SegmentationResult(labels, self.manifest.segments, timings)
+            try:
+                with _stage("preprocess", timings, report, cancel):
+                    prepared = PreparedRows(volumes, self.manifest.preprocessing, wide)
+            except NothingInsideError as problem:
+                _log.warning("%s, so no label lies in it", problem)
+                nothing = np.zeros(volumes[0].array.shape, label_dtype(max(self.manifest.class_values)))
+                return SegmentationResult(volumes[0].with_array(nothing), segments, timings)
+            settings = self._settings_within(prepared, memory_limit_bytes)
+            found, window = self._labels(prepared, settings, labels, timings, report, cancel)
+        if box is not None:
+            _clear_outside(found.array, box)
+        return SegmentationResult(found, segments, timings, (), window.tiles, window.reused_tiles)
 
     def scores(
         self, array: np.ndarray, *, progress: ProgressCallback | None = None, cancel: CancelToken | None = None
     ) -> np.ndarray:
         """Logits of a prepared array, averaged over tiles, mirrorings and folds: `SlidingWindow.scores`."""
         return self._window.scores(array, progress=progress, cancel=cancel)
+
+    def _labels(
+        self,
+        prepared: PreparedRows,
+        settings: Settings,
+        labels: Collection[int] | None,
+        timings: dict[str, float],
+        report: ProgressCallback,
+        cancel: CancelToken,
+    ) -> tuple[Volume, SlidingWindow]:
+        """The labels of a case; where memory runs out, the work starts anew with settings that need less."""
+        values = [value if labels is None or value in labels else 0 for value in self.manifest.class_values]
+        while True:
+            window = self._window if settings == self._settings else self._window_for(settings)
+            read = _timed_call(prepared.read, "preprocess", timings)
+            made = window.slabs(read, prepared.shape, progress=report, cancel=cancel)
+            try:
+                with _parts_apart(timings):
+                    found = restore_slabs(
+                        _timed(made, "network", timings),
+                        prepared.undo,
+                        values,
+                        overlapping=bool(self.manifest.regions),
+                        cancel=cancel,
+                    )
+                report(Progress("restore", 1, 1, 0.0))
+                return found, window
+            except (MemoryError, RuntimeError) as problem:
+                if not is_memory_error(problem):
+                    raise
+                reason = _first_line(problem)
+            finally:
+                made.close()  # its hooks and flags end with it
+            del window, made  # out of the handler, whose traceback holds on to tensors
+            settings = self._after_failure(prepared, settings, reason)
+
+    def _after_failure(self, prepared: PreparedRows, settings: Settings, reason: str) -> Settings:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        step = self._plan.step_back(settings)
+        if step is None:
+            raise ResourceError(
+                f"not enough memory to segment this volume: {reason}. "
+                f"{_needed(self._plan.estimate(prepared, settings))} {_MEMORY_ADVICE}"
+            )
+        settings, consequence = step
+        _log.warning("not enough memory (%s): %s", reason, consequence)
+        return settings
+
+    def _settings_within(self, prepared: PreparedRows, limit_bytes: int | None) -> Settings:
+        """Settings that fit into the limit, or what is free.
+
+        Raises:
+            ResourceError: none do.
+        """
+        room = _room_bytes(limit_bytes)
+        if room is None:
+            return self._settings
+        count = limit_bytes is not None or room < _ROOMY_BYTES
+
+        def fits(settings: Settings) -> bool:
+            needed = self._plan.estimate(prepared, settings, with_network=count)
+            if self.device.type != "cpu":  # what lies on the GPU is told by the GPU's own allocator
+                return needed.host + (needed.blend if settings.blend_on_host else needed.blend // 2) <= room
+            return needed.total <= room
+
+        cause = "free memory" if limit_bytes is None else f"memory limit of {limit_bytes / 1e9:.3g} GB"
+        settings = plan_within(
+            self._plan,
+            self._settings,
+            fits,
+            lambda consequence: _log.warning("because of the %s, %s", cause, consequence),
+        )
+        if settings is None:
+            raise ResourceError(
+                f"the {cause} leaves {max(room, 0) / 1e9:.3g} GB for segmenting this volume. "
+                f"{_needed(self._plan.estimate(prepared, self._settings))} {_MEMORY_ADVICE}"
+            )
+        return settings
+
+    def _window_for(self, settings: Settings) -> SlidingWindow:
+        return SlidingWindow(
+            self._networks,
+            len(self.manifest.class_values),
+            settings.patch,
+            device=self.device,
+            step=self._step,
+            mirrorings=self._mirrorings,
+            batch=settings.batch,
+            blend_on=torch.device("cpu") if settings.blend_on_host else self.device,
+            name=self.manifest.name,
+        )
 
     def _check_channels(self, volumes: Sequence[Volume]) -> None:
         names = [channel.name for channel in self.manifest.channels]
@@ -118,6 +239,49 @@ class Predictor:
                 f"the model {self.manifest.name!r} takes {len(names)} image(s) ({', '.join(names)}, in this order); "
                 f"{len(volumes)} given"
             )
+
+
+def context_box(box: VoxelBox, volume: Volume, manifest: Manifest) -> VoxelBox:
+    """What the networks are shown for a region of interest.
+
+    A quarter of the patch more on every side, and a whole patch at least, as far as the volume goes: at the very edge
+    of what it sees a network is less sure. Slice by slice, no further slices are needed.
+    """
+    spec = manifest.preprocessing
+    turn = turn_towards(volume.direction, spec.orientation, spec.axis_order)
+    spacing_mm = turn.permute(volume.spacing_mm[::-1])
+    slicewise = len(manifest.patch_size) == 2
+    patch = (1, *manifest.patch_size) if slicewise else manifest.patch_size
+    context, least = [0, 0, 0], [1, 1, 1]
+    for new, axis in enumerate(turn.axes):
+        if new == 0 and slicewise:
+            continue
+        wanted_mm = (spec.spacing_mm[new] if spec.spacing_mm else None) or spacing_mm[new]
+        least[axis] = math.ceil(patch[new] * wanted_mm / spacing_mm[new])
+        context[axis] = math.ceil(least[axis] / 4)
+    return widened(box, volume.array.shape, context, least)
+
+
+def _clear_outside(array: np.ndarray, box: VoxelBox) -> None:
+    kept = array[slices_of(box)].copy()
+    array[...] = 0
+    array[slices_of(box)] = kept
+
+
+def _room_bytes(limit_bytes: int | None) -> int | None:
+    """What this process may still take; None where that cannot be known."""
+    free = free_bytes()
+    if limit_bytes is None:
+        return free
+    left = limit_bytes - psutil.Process().memory_info().rss
+    return left if free is None else min(left, free)
+
+
+def _needed(estimate: Estimate) -> str:
+    parts = f"{estimate.total / 1e9:.2g} GB" + (
+        " and what the network itself takes" if estimate.network is None else ""
+    )
+    return f"About {parts} are needed beyond the images and the model."
 
 
 def _ignore(_: Progress) -> None:
@@ -173,15 +337,14 @@ def _memory_errors(task: str) -> Iterator[None]:
     """Running out of memory, on the CPU or the GPU, as an error of ours."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as problem:
-        raise ResourceError(f"not enough memory to {task}: {_first_line(problem)}. {_MEMORY_ADVICE}") from problem
-    except RuntimeError as problem:  # torch's CPU allocator has no exception of its own
-        if "can't allocate memory" not in str(problem) and "not enough memory" not in str(problem):
+    except (MemoryError, RuntimeError) as problem:
+        if not is_memory_error(problem):
             raise
         raise ResourceError(f"not enough memory to {task}: {_first_line(problem)}. {_MEMORY_ADVICE}") from problem
 
 
-_MEMORY_ADVICE = "Crop the image, close other programs or use --device cpu"
+_MEMORY_ADVICE = "Choose a region of interest (--roi), close other programs, or use --device cpu"
+_ROOMY_BYTES = 8_000_000_000  # where this much is free, the seconds of counting a network are not spent
 
 
 def _first_line(problem: BaseException) -> str:

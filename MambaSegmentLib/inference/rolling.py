@@ -20,7 +20,7 @@ class RollingBlend:
         size: voxels (K, J, I) that the tiles cover.
         patch: voxels of a tile.
         steps: distance of tiles along each axis as a fraction of the patch.
-        device: where tiles come from and rows are kept.
+        device: where rows are kept; tiles may come from another one.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class RollingBlend:
     def add(self, corner: Sequence[int], logits: torch.Tensor) -> None:
         """Add a tile whose first row is not before those handed out; logits (classes, *patch)."""
         k = corner[0] - self._first
+        logits = logits.to(self._rows.device)
         place = (slice(None), *(slice(c, c + p) for c, p in zip((k, *corner[1:]), self._patch, strict=True)))
         if self._single:
             self._rows[place] = logits  # no weights, so that nothing is rounded

@@ -5,7 +5,7 @@ Prediction and the validation of a training share this file, so that both see th
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import nn
 
 from MambaSegmentLib.errors import BundleError, ConfigError, ResourceError
 from MambaSegmentLib.progress import CancelToken, Progress, ProgressCallback
+from MambaSegmentLib.quality import Mirrorings
 
 from .rolling import RollingBlend
 from .tiling import padding, tile_corners
@@ -30,8 +31,14 @@ class SlidingWindow:
         classes: outputs of the networks, background included.
         patch: voxels (K, J, I) of the prepared array; two numbers for networks that work slice by slice along K.
         step: distance of neighbouring tiles as a fraction of the patch.
-        mirror_axes: of the patch; answers are averaged over all mirrored copies (2 to 8 times the work).
+        mirrorings: of the patch: the axes of each mirrored copy whose answers are averaged; () is the patch itself.
+        batch: tiles beside each other that the networks take at once; more need more memory.
+        blend_on: the device where overlapping answers are added up; None takes that of the networks.
         name: of the model, for messages.
+    Attributes:
+        tiles, reused_tiles: of the last volume: how many there were, and how many of them were uniform (one value per
+            channel throughout, as air is outside a body) and bit for bit equal to one before, so that its answer was
+            taken again. That is exact: the networks see nothing but the tile.
     Raises:
         ConfigError: a step out of range.
     """
@@ -44,7 +51,9 @@ class SlidingWindow:
         *,
         device: torch.device,
         step: float = 0.5,
-        mirror_axes: Sequence[int] = (),
+        mirrorings: Mirrorings = ((),),
+        batch: int = 1,
+        blend_on: torch.device | None = None,
         name: str = "network",
     ) -> None:
         if not 0 < step <= 1:
@@ -54,7 +63,8 @@ class SlidingWindow:
         self._slicewise = len(patch) == 2
         self._patch = (1, *patch) if self._slicewise else tuple(patch)
         self._steps = (1.0, step, step) if self._slicewise else (step, step, step)  # each slice once
-        self._mirrorings = _subsets(mirror_axes)
+        self._mirrorings, self._batch, self._blend_on = mirrorings, batch, blend_on or device
+        self.tiles = self.reused_tiles = 0
 
     def scores(
         self, array: np.ndarray, *, progress: ProgressCallback | None = None, cancel: CancelToken | None = None
@@ -85,7 +95,7 @@ class SlidingWindow:
         *,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
-    ) -> Iterator[tuple[int, torch.Tensor]]:
+    ) -> Generator[tuple[int, torch.Tensor], None, None]:
         """Logits of a prepared case, averaged over overlapping tiles, mirrorings and folds, row by row.
 
         A volume smaller than the patch is padded with zeros around it and cropped back. The same input gives the same
@@ -117,32 +127,50 @@ class SlidingWindow:
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """First row and weighted mean of all tiles' logits, as soon as no tile can change them."""
         corners = tile_corners(size, self._patch, self._steps)
-        blend = RollingBlend(self._classes, size, self._patch, self._steps, self.device)
+        blend = RollingBlend(self._classes, size, self._patch, self._steps, self._blend_on)
         started = time.perf_counter()
+        self.tiles, self.reused_tiles, done = len(corners), 0, 0
+        uniform = _LastAnswer()
         report(Progress("network", 0, len(corners)))
-        rows = torch.empty(0)
-        for done, corner in enumerate(corners, start=1):
-            cancel.raise_if_cancelled()
-            if done == 1 or corner[0] != corners[done - 2][0]:
-                rows = torch.from_numpy(read(corner[0], corner[0] + self._patch[0]))
-            j, i = (slice(c, c + p) for c, p in zip(corner[1:], self._patch[1:], strict=True))
-            blend.add(corner, self._tile_logits(rows[:, :, j, i]))
-            seconds_left = (time.perf_counter() - started) / done * (len(corners) - done)
-            report(Progress("network", done, len(corners), seconds_left))
-            following = corners[done][0] if done < len(corners) else size[0]
-            if following > corner[0]:
-                yield corner[0], blend.close_before(following)
+        for row, beside in itertools.groupby(corners, key=lambda corner: corner[0]):
+            rows = torch.from_numpy(read(row, row + self._patch[0]))
+            for some in _chunks(list(beside), self._batch):
+                cancel.raise_if_cancelled()
+                tiles = [_tile(rows, corner, self._patch) for corner in some]
+                for corner, logits in zip(some, self._answers(tiles, uniform), strict=True):
+                    blend.add(corner, logits)
+                done += len(some)
+                seconds_left = (time.perf_counter() - started) / done * (len(corners) - done)
+                report(Progress("network", done, len(corners), seconds_left))
+            yield row, blend.close_before(corners[done][0] if done < len(corners) else size[0])
 
-    def _tile_logits(self, tile: torch.Tensor) -> torch.Tensor:
-        """(C, K, J, I) of one patch -> (classes, K, J, I), averaged over folds and mirrorings, on the device."""
-        batch = tile.to(self.device).contiguous()[None]
+    def _answers(self, tiles: Sequence[torch.Tensor], uniform: "_LastAnswer") -> list[torch.Tensor]:
+        """Logits of each tile; of one that is uniform the answer that a tile like it had before."""
+        keys = [_uniform_value(tile) for tile in tiles]
+        answers: list[torch.Tensor | None] = []
+        for tile, key in zip(tiles, keys, strict=True):
+            if key is None:
+                answers.append(None)
+                continue
+            if key == uniform.key:
+                self.reused_tiles += 1
+            else:
+                uniform.key, uniform.logits = key, self._tile_logits(tile[None])[0]
+            answers.append(uniform.logits)
+        others = [tile for tile, key in zip(tiles, keys, strict=True) if key is None]
+        fresh = iter(self._tile_logits(torch.stack(others)) if others else ())
+        return [next(fresh) if answer is None else answer for answer in answers]
+
+    def _tile_logits(self, tiles: torch.Tensor) -> torch.Tensor:
+        """(B, C, K, J, I) -> (B, classes, K, J, I), averaged over folds and mirrorings, on the device."""
+        batch = tiles.to(self.device).contiguous()
         if self._slicewise:
             batch = batch[:, :, 0]
         answers = (self._mirrored(network, batch, axes) for network in self._networks for axes in self._mirrorings)
         logits = sum(answers, start=torch.zeros((), device=self.device))
-        logits = (logits / (len(self._networks) * len(self._mirrorings)))[0]
+        logits = logits / (len(self._networks) * len(self._mirrorings))
         if self._slicewise:
-            logits = logits[:, None]
+            logits = logits[:, :, None]
         if not bool(torch.isfinite(logits).all()):
             raise BundleError(f"the model {self._name!r} answers NaN or infinity; it was not trained properly")
         return logits
@@ -151,7 +179,7 @@ class SlidingWindow:
         dims = tuple(axis + 2 for axis in axes)
         output = network(torch.flip(batch, dims) if dims else batch)
         logits = output[0] if isinstance(output, list | tuple) else output  # deep supervision: the largest comes first
-        expected = (1, self._classes, *batch.shape[2:])
+        expected = (len(batch), self._classes, *batch.shape[2:])
         if tuple(logits.shape) != expected:
             raise BundleError(
                 f"the model {self._name!r} answers an array of shape {tuple(logits.shape)}, but its labels and "
@@ -187,12 +215,29 @@ def _ignore(_: Progress) -> None:
     """Nobody wants to know."""
 
 
-def _subsets(axes: Sequence[int]) -> list[tuple[int, ...]]:
-    """All choices of axes, none included: (0, 1) -> [(), (0,), (1,), (0, 1)]."""
-    subsets: list[tuple[int, ...]] = [()]
-    for axis in axes:
-        subsets += [(*subset, axis) for subset in subsets]
-    return subsets
+class _LastAnswer:
+    """The logits of the uniform tile that came last, and what it was filled with."""
+
+    key: bytes | None = None
+    logits: torch.Tensor
+
+
+def _uniform_value(tile: torch.Tensor) -> bytes | None:
+    """The bytes of the one value that each channel (C, K, J, I) has throughout; None where a bit differs."""
+    bits = tile.view(torch.int32)
+    first = bits[:, :1, :1, :1]
+    if not torch.equal(bits[:, -1:, -1:, -1:], first) or not bool((bits == first).all()):
+        return None
+    return first.numpy().tobytes()
+
+
+def _tile(rows: torch.Tensor, corner: Sequence[int], patch: Sequence[int]) -> torch.Tensor:
+    j, i = (slice(first, first + length) for first, length in zip(corner[1:], patch[1:], strict=True))
+    return rows[:, :, j, i]
+
+
+def _chunks(corners: Sequence[tuple[int, ...]], count: int) -> Iterator[Sequence[tuple[int, ...]]]:
+    return (corners[first : first + count] for first in range(0, len(corners), count))
 
 
 @contextmanager

@@ -149,6 +149,26 @@ def count_operations(network: nn.Module, input_shape: Sequence[int]) -> Operatio
     return tally.operations
 
 
+def count_inference_memory(network: nn.Module, input_shape: Sequence[int]) -> int:
+    """`Counts.inference_memory_bytes` alone.
+
+    Raises:
+        ShapeError: as `count`.
+    """
+    trace = MemoryTrace()
+    with torch.no_grad(), trace:
+        without_hooks(without_data(network)).eval()(torch.empty(tuple(input_shape), device="meta"))
+    return trace.peak_bytes
+
+
+def without_hooks(shadow: nn.Module) -> nn.Module:
+    """The same network; whoever watches the original is not called for this copy."""
+    for module in shadow.modules():
+        module._forward_pre_hooks.clear()
+        module._forward_hooks.clear()
+    return shadow
+
+
 def without_data(network: nn.Module) -> nn.Module:
     """A copy whose tensors have shapes but no data."""
     memo: dict[int, Any] = {}

@@ -16,6 +16,9 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import ConfigError
+from ..memory import bytes_from_text
+from ..quality import check_quality
+from ..roi import parse_roi
 
 PROTOCOL = 1  # changes when an older partner would misunderstand
 LARGEST_LINE_BYTES = 1 << 20
@@ -133,6 +136,9 @@ class Options(_Message):
         device: as for `devices.choose_device`.
         overlap: of neighbouring tiles, 0 to 0.9; None takes the model's.
         statistics: count voxels and millilitres of each segment.
+        quality: as for `quality.py`.
+        roi: as for `roi.py`; labels: the names of the segments that are wanted, none means all;
+        memory_limit: as for `memory.bytes_from_text`; None takes what is free.
         strict, allow_nonfinite, series: as for `api.Model.segment`; of no effect on a model, and so on `load`.
     """
 
@@ -142,11 +148,20 @@ class Options(_Message):
     strict: bool = field(default=False, metadata=_is(_flag))
     allow_nonfinite: bool = field(default=False, metadata=_is(_flag))
     series: tuple[str, ...] = field(default=(), metadata=_is(_list_of(_any_text)))
+    quality: str = field(default="best", metadata=_is(_text))
+    roi: str | None = field(default=None, metadata=_is(_optional(_text)))
+    labels: tuple[str, ...] = field(default=(), metadata=_is(_list_of(_text)))
+    memory_limit: str | None = field(default=None, metadata=_is(_optional(_text)))
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.overlap is not None and not 0 <= self.overlap <= 0.9:
             raise ConfigError(f"overlap {self.overlap} must be a fraction of the tile from 0 to 0.9")
+        check_quality(self.quality)
+        if self.roi is not None:
+            parse_roi(self.roi)
+        if self.memory_limit is not None:
+            bytes_from_text(self.memory_limit)
 
 
 def _options(value: Any) -> Options:

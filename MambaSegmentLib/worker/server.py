@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import Cancelled, ConfigError, ResourceError
+from ..memory import bytes_from_text
 from ..progress import Progress, ProgressCallback
 from .failures import failure, torch_failure
 from .inbox import Inbox, Job
@@ -173,13 +174,17 @@ class Server:
         tell = self._teller(job)
         tell(Progress("read", 0, 1))  # at once: the click was heard
         images = _images(command)
-        check_case(images, Path(command.output), command.model, command.options.series)
+        options = command.options
+        check_case(images, Path(command.output), command.model, options.series, options.labels)
         model, timings = self._model(command.model, command.options, tell)
         result = segment(
             images,
             model=model,
             output=command.output,
             series=command.options.series,
+            roi=options.roi,
+            labels=options.labels or None,
+            memory_limit_bytes=None if options.memory_limit is None else bytes_from_text(options.memory_limit),
             strict=command.options.strict,
             allow_nonfinite=command.options.allow_nonfinite,
             progress=tell,

@@ -18,7 +18,7 @@ DEFAULT_BUDGET_BYTES = 2_000_000_000
 _SMALLEST_NUMBER_BYTES = 4  # half precision in the file becomes single precision in memory
 _BYTES = {"F64": 8, "I64": 8, "U64": 8}
 
-_Key = tuple[str, int, int, str, float | None]
+_Key = tuple[str, int, int, str, float | None, str]
 Loader = Callable[[Path, Options], "Model"]
 
 
@@ -102,10 +102,11 @@ def _key(path: Path, options: Options) -> _Key:
     except OSError as problem:
         raise BundleError(f"the model file {path} cannot be read: {problem.strerror or problem}") from problem
     device = str(choose_device(options.device))
-    return str(path.resolve()), facts.st_mtime_ns, facts.st_size, device, options.overlap
+    return str(path.resolve()), facts.st_mtime_ns, facts.st_size, device, options.overlap, options.quality
 
 
 def _load(path: Path, options: Options) -> "Model":
     from ..api import load_model
 
-    return load_model(path, options.device, step=None if options.overlap is None else 1 - options.overlap)
+    step = None if options.overlap is None else 1 - options.overlap
+    return load_model(path, options.device, step=step, quality=options.quality)

@@ -5,19 +5,38 @@ import pytest
 
 from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.inference.predictor import Predictor
-from MambaSegmentLib.quality import mirror_axes_for
+from MambaSegmentLib.quality import QUALITIES, folds_for, mirrorings_for
 
 
-@pytest.mark.parametrize(("quality", "calls"), [("best", 4), ("fast", 1)])
-def test_best_looks_at_every_mirror_image_and_fast_at_one(quality, calls, a_tiny_bundle):
-    predictor = Predictor(a_tiny_bundle(mirror_axes=(0, 2)), "cpu", quality=quality)
-    seen = []
-    (network,) = predictor._networks
-    network.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+@pytest.mark.parametrize(("quality", "calls"), [("best", (4, 4)), ("balanced", (2, 2)), ("fast", (1,))])
+def test_copies_and_folds_that_each_quality_looks_at(quality, calls, a_tiny_bundle):
+    predictor = Predictor(a_tiny_bundle((1.0, 2.0), mirror_axes=(0, 2)), "cpu", quality=quality)
+    seen = [0] * len(predictor._networks)
+    for number, network in enumerate(predictor._networks):
+
+        def count(*_, number=number):
+            seen[number] += 1
+
+        network.register_forward_hook(count)
     predictor.scores(np.zeros((1, *predictor.manifest.patch_size), np.float32))
-    assert len(seen) == calls
+    assert tuple(seen) == calls
 
 
-def test_an_unknown_quality_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigError, match="'great' is unknown; expected best or fast"):
-        mirror_axes_for("great", (0,))
+def test_fast_answers_with_the_first_fold_and_the_others_with_the_mean(a_tiny_bundle):
+    """Class 1 scores weight · x - 0.5."""
+    image = np.ones((1, 8, 8, 8), np.float32)
+    bundle = a_tiny_bundle((1.0, 3.0))
+    found = {quality: Predictor(bundle, "cpu", quality=quality).scores(image)[1].mean() for quality in QUALITIES}
+    assert found == {"best": 1.5, "balanced": 1.5, "fast": 0.5}
+
+
+def test_balanced_mirrors_along_all_axes_at_once():
+    assert mirrorings_for("balanced", (0, 2)) == ((), (0, 2))
+    assert mirrorings_for("balanced", ()) == ((),)
+    assert mirrorings_for("balanced", (1,)) == mirrorings_for("best", (1,)) == ((), (1,))
+
+
+@pytest.mark.parametrize("ask", [mirrorings_for, folds_for])
+def test_an_unknown_quality_is_refused_with_the_known_ones(ask):
+    with pytest.raises(ConfigError, match="'great' is unknown; expected best, balanced or fast"):
+        ask("great", 0)

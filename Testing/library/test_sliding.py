@@ -8,6 +8,7 @@ from torch import nn
 from MambaSegmentLib.errors import BundleError, ConfigError, ResourceError
 from MambaSegmentLib.inference import sliding
 from MambaSegmentLib.inference.sliding import SlidingWindow
+from MambaSegmentLib.quality import all_mirrorings
 
 CPU = torch.device("cpu")
 
@@ -82,7 +83,7 @@ def test_folds_are_averaged():
 
 @pytest.mark.parametrize("axes", [(), (1,), (0, 2), (0, 1, 2)])
 def test_mirroring_flips_there_and_back(axes):
-    window = SlidingWindow([Corner()], 2, (4, 4, 4), device=CPU, mirror_axes=axes)
+    window = SlidingWindow([Corner()], 2, (4, 4, 4), device=CPU, mirrorings=all_mirrorings(axes))
     scores = window.scores(np.ones((1, 4, 4, 4), np.float32))[1]
     expected = np.zeros((4, 4, 4))
     for corner in itertools.product(*((0, 3) if axis in axes else (0,) for axis in range(3))):
@@ -98,6 +99,50 @@ def test_small_volumes_lie_in_the_middle_of_zeros():
     expected = torch.zeros(1, 1, 4, 4, 5)
     expected[0, 0, 1, :, 1:4] = 1
     torch.testing.assert_close(seen[0], expected)
+
+
+@pytest.mark.parametrize("batch", [2, 3, 100])
+@pytest.mark.parametrize("patch", [(8, 8, 8), (8, 8)])
+def test_tiles_taken_at_once_answer_as_one_by_one(batch, patch):
+    array = an_array((13, 21, 22))
+    sizes = []
+    network = Scaled()
+    network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    alone = SlidingWindow([Scaled()], 2, patch, device=CPU, mirrorings=((), (1,))).scores(array)
+    together = SlidingWindow([network], 2, patch, device=CPU, mirrorings=((), (1,)), batch=batch).scores(array)
+    np.testing.assert_array_equal(together, alone)
+    assert max(sizes) == min(batch, 25)  # 5 by 5 tiles lie beside each other
+
+
+class Everything(nn.Module):
+    """Mixes the whole tile with noise that is always the same, so that any difference of tiles shows."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        noise = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0))
+        return Scaled()((x * noise).cumsum(-1) + x.mean(dim=(1, 2, 3, 4), keepdim=True))
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_uniform_tiles_are_computed_once_and_exactly_so(batch, monkeypatch):
+    """Air on one side, at two values; the answers are bit for bit those of computing every tile."""
+    array = an_array((8, 16, 40))
+    array[..., :16] = -1.0
+    array[..., 28:] = -2.0
+    window = SlidingWindow([Everything()], 2, (8, 8, 8), device=CPU, batch=batch)
+    quick = window.scores(array)
+    assert window.tiles == 3 * 9
+    assert window.reused_tiles == 3 * (2 + 1)  # each row of tiles begins with 3 at -1 and ends with 2 at -2
+    monkeypatch.setattr(sliding, "_uniform_value", lambda tile: None)
+    every = SlidingWindow([Everything()], 2, (8, 8, 8), device=CPU, batch=batch).scores(array)
+    assert every.tobytes() == quick.tobytes()
+
+
+def test_a_tile_with_one_other_voxel_is_no_uniform_one():
+    array = np.zeros((1, 4, 4, 12), np.float32)
+    array[0, 1, 2, 1] = -0.0  # another bit pattern counts as another value
+    window = SlidingWindow([Scaled()], 2, (4, 4, 4), device=CPU, step=1.0)
+    window.scores(array)
+    assert (window.tiles, window.reused_tiles) == (3, 1)
 
 
 def test_the_same_input_gives_the_same_bytes():

@@ -12,7 +12,7 @@ from torch import Tensor
 from MambaSegmentLib.bundle import Manifest, read_bundle, write_bundle
 from MambaSegmentLib.devices import choose_device
 from MambaSegmentLib.errors import BundleError, ConfigError
-from MambaSegmentLib.quality import QUALITIES, mirror_axes_for
+from MambaSegmentLib.quality import QUALITIES, mirrorings_for
 
 from .card import Card, card_from_table, channels_of, read_card, segments_of
 from .checkpoint import load_weights
@@ -123,7 +123,7 @@ def _measure(
                 chosen,
                 ignore_label=dataset.ignore_label,
                 tile_step=manifest.step,
-                mirror_axes=mirror_axes_for(quality, manifest.mirror_axes),
+                mirrorings=mirrorings_for(quality, manifest.mirror_axes),
             ),
         )
         for quality in QUALITIES

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from MambaSegmentLib.inference.sliding import SlidingWindow
+from MambaSegmentLib.quality import Mirrorings
 from MambaSegmentLib.review.measure import dice_per_label
 
 from .data import CaseStore
@@ -19,7 +20,7 @@ def predict_labels(
     device: torch.device,
     class_count: int,
     tile_step: float = 0.5,
-    mirror_axes: Sequence[int] = (),
+    mirrorings: Mirrorings = ((),),
 ) -> np.ndarray:
     """Segment one prepared case: padded where it is smaller than the patch, tiled where it is larger.
 
@@ -27,11 +28,11 @@ def predict_labels(
         network: in evaluation mode.
         image: float32 (C, K, J, I).
         class_count: outputs of the network, background included.
-        mirror_axes: answers are averaged over all mirrored copies.
+        mirrorings: axes of each mirrored copy whose answers are averaged; () is the image itself.
     Returns:
         uint8 (K, J, I).
     """
-    window = SlidingWindow([network], class_count, patch_size, device=device, step=tile_step, mirror_axes=mirror_axes)
+    window = SlidingWindow([network], class_count, patch_size, device=device, step=tile_step, mirrorings=mirrorings)
     return window.scores(np.ascontiguousarray(image)).argmax(0).astype(np.uint8)
 
 
@@ -44,7 +45,7 @@ def validate(
     *,
     ignore_label: int | None = None,
     tile_step: float = 0.5,
-    mirror_axes: Sequence[int] = (),
+    mirrorings: Mirrorings = ((),),
 ) -> dict[str, dict[int, float | None]]:
     """Dice of each case and label; None where neither the prediction nor the truth has the label.
 
@@ -52,7 +53,7 @@ def validate(
         label_values: 1 to the number of foreground classes.
         patch_size: voxels (K, J, I).
         tile_step: distance of neighbouring tiles as a fraction of the patch.
-        mirror_axes: as for `predict_labels`; a training validates without, which is faster.
+        mirrorings: as for `predict_labels`; a training validates without, which is faster.
     """
     was_training = network.training
     network.eval()
@@ -60,7 +61,7 @@ def validate(
     scores: dict[str, dict[int, float | None]] = {}
     for identifier in store.identifiers:
         case = store[identifier]
-        predicted = predict_labels(network, case.image, patch_size, device, classes, tile_step, mirror_axes)
+        predicted = predict_labels(network, case.image, patch_size, device, classes, tile_step, mirrorings)
         truth = np.asarray(case.labels)
         if ignore_label is not None:
             predicted, truth = (np.where(case.labels == ignore_label, 0, array) for array in (predicted, truth))

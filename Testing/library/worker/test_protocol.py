@@ -67,6 +67,7 @@ def test_the_line_is_what_the_design_says():
     assert json.loads(encode(Segment("7", ("a",), "m", "o")))["options"] == {
         "device": "auto", "overlap": None, "statistics": False,
         "strict": False, "allow_nonfinite": False, "series": [],
+        "quality": "best", "roi": None, "labels": [], "memory_limit": None,
     }  # fmt: skip
 
 
@@ -90,6 +91,11 @@ SEGMENT = {"type": "segment", "job": "7", "inputs": ["a"], "model": "m", "output
         ({"options": {"overlap": 0.95}}, "overlap 0.95 must be"),
         ({"options": {"overlap": True}}, "expected a finite number"),
         ({"options": {"overlap": 10**400}}, "expected a finite number"),
+        ({"options": {"quality": "great"}}, "quality 'great' is unknown; expected best, balanced or fast"),
+        ({"options": {"roi": "voxels:3:3,0:4,0:4"}}, "which holds nothing"),
+        ({"options": {"roi": "the liver"}}, "cannot be understood; expected voxels:"),
+        ({"options": {"labels": "Anterior"}}, "labels of options is 'Anterior'; expected a list"),
+        ({"options": {"memory_limit": "much"}}, "expected a size such as 3GB"),
         ({"options": {"device": None}}, "device of options is None"),
         ({"options": {"statistics": 1}}, "expected true or false"),
         ({"options": 3}, "expected a JSON object"),

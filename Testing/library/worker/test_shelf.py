@@ -63,8 +63,9 @@ def test_options_that_change_the_model_make_another_one_and_unload_takes_all_of_
     shelf = ModelShelf(1000)
     shelf.get(a, CPU)
     assert shelf.get(a, Options("cpu", overlap=0.25))[1]
+    assert shelf.get(a, Options("cpu", quality="fast"))[1]
     shelf.get(b, CPU)
-    assert shelf.paths == [a, a, b]
+    assert shelf.paths == [a, a, a, b]
     shelf.forget(a)
     assert shelf.paths == [b]
     shelf.forget()
