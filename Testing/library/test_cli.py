@@ -69,6 +69,37 @@ def test_statistics_and_json(model, image, output, capsys):
     assert "    5  Posterior           1 voxels       1.000 mL" in capsys.readouterr().out
 
 
+def test_a_region_and_only_some_labels(model, image, output, capsys):
+    arguments = ["segment", image, "-m", model, "-o", str(output), "--device", "cpu", "--quiet", "--json"]
+    region = ["--roi", "voxels:0:1,0:2,0:1", "--labels", "anterior, Posterior", "--quality", "balanced"]
+    assert main([*arguments, *region, "--memory-limit", "64GB"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["tiles"] == {"total": 1, "reused": 0}
+    assert read_volume(output).array.ravel().tolist() == [0, 0, 1, 0]  # the second voxel of each row lies outside
+    assert main([*arguments, "--labels", "Posterior"]) == 0
+    assert [s["name"] for s in json.loads(capsys.readouterr().out)["segments"]] == ["Posterior"]
+    assert read_volume(output).array.ravel().tolist() == [0, 0, 0, 5]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--roi", "voxels:9:12,0:1,0:1"], 2, "the region lies outside the image: voxels I 9:12"),
+        (["--roi", "voxels:1:1,0:1,0:1"], 2, "from 1 to 1 along I, which holds nothing"),
+        (["--roi", "here"], 2, "'here' cannot be understood; expected voxels:I0:I1"),
+        (["--roi", "label:1:5:none.nrrd"], 2, "none.nrrd does not exist"),
+        (["--labels", "Posteriro"], 2, "no label 'Posteriro'; did you mean 'Posterior'?"),
+        (["--labels", ","], 2, "--labels ',' names no label"),
+        (["--memory-limit", "much"], 2, "expected a size such as 3GB"),
+        (["--memory-limit", "1MB"], 4, "the memory limit of 0.001 GB leaves 0 GB"),
+    ],
+)
+def test_regions_labels_and_limits_that_cannot_be(arguments, code, message, model, image, output, capsys):
+    assert main(["segment", image, "-m", model, "-o", str(output), "--device", "cpu", "--quiet", *arguments]) == code
+    assert message in capsys.readouterr().err
+    assert not output.exists()
+
+
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [

@@ -155,3 +155,20 @@ def test_mistakes_give_one_line_and_their_code(
     assert captured.err.count("\n") == 1
     assert captured.out == ""
     assert not (tmp_path / "out").exists()
+
+
+def test_a_region_labels_and_quality_count_as_other_options(a_model, tmp_path, capsys):
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    noise = np.random.default_rng(0).random((20, 20, 20), np.float32)
+    write_volume(Volume(noise), folder / "a.nii.gz")
+    command = ["batch", str(folder), "-m", a_model, "-o", str(out), "--device", "cpu", "--quiet", "--json"]
+    assert main([*command, "--roi", "voxels:0:4,0:4,0:4", "--labels", "Two", "--quality", "fast"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    labels = read_volume(out / "a.seg.nrrd").array
+    assert not labels[4:].any()
+    assert set(np.unique(labels)) <= {0, 2}
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["resumed"] == first["resumed"] == 0
+    assert main([*command, "--labels", "Tow"]) == 2
+    assert "did you mean 'Two'?" in capsys.readouterr().err

@@ -259,3 +259,14 @@ def test_only_a_folder_of_ours_is_taken_since_it_is_deleted(tmp_path, monkeypatc
     assert folder.parent == tmp_path.resolve()
     if sys.platform != "win32":
         assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_region_labels_quality_and_limit_reach_the_engine(a_worker, a_model_file, an_image, tmp_path):
+    model, output = a_model_file(), tmp_path / "o.nrrd"
+    options = {"device": "cpu", "roi": "voxels:1:8,0:4,0:4", "labels": ["Anterior"], "quality": "balanced"}
+    a_worker.send("segment", job="r", inputs=[an_image], model=model, output=str(output), options=options)
+    assert [segment["name"] for segment in a_worker.answer("r")["segments"]] == ["Anterior"]
+    assert np.argwhere(read_volume(output).array).tolist() == [[0, 0, 1]]  # voxel 0 lies outside, 2 has another label
+    for change, kind in (({"labels": ["Antrior"]}, "ConfigError"), ({"memory_limit": "1MB"}, "ResourceError")):
+        a_worker.send("segment", job="w", inputs=[an_image], model=model, output=str(output), options=options | change)
+        assert a_worker.answer("w")["kind"] == kind
