@@ -1,0 +1,186 @@
+// What all kernels of the scan share: parameters, number formats, the place of a block, tiles in shared memory.
+//
+// Compiled at run time, with these macros given: STATES (N), TYPE_SEQUENCE (of u, delta, z and their gradients),
+// TYPE_OUT (of y and du), TYPE_GROUPED (of B and C). The three type macros name one of Single, Half, Brain below.
+//
+// One warp is one block. Its 32 lanes are 32 neighbouring channels of one group; it walks one chunk of the sequence in
+// tiles of TILE steps. A tile is brought to shared memory along whichever of its two sides is adjacent in device memory,
+// so both layouts, channels-last and (B, D, L), are read in whole lines and without a copy.
+
+#define LANES 32
+#define TILE 16
+#define WARPS_FORWARD 12   // of a multiprocessor, at least: a bound on registers, 168 here
+#define WARPS_BACKWARD 8   // and 255 here
+#define PADDED (LANES + 1)                // a row of a tile: lanes along the steps then hit different banks
+#define STATES_PADDED ((STATES + 3) / 4 * 4)  // rows of B and C are read as four floats at a time
+#define LOG2_E 1.4426950408889634f
+#define LN_2 0.6931471805599453f
+
+typedef long long Index;  // tensors may hold more than 2^31 elements
+
+struct Single { float value; };
+struct Half { unsigned short bits; };
+struct Brain { unsigned short bits; };  // bfloat16
+
+__device__ inline float to_float(Single x) { return x.value; }
+__device__ inline float to_float(Half x) { return half_to_float(x.bits); }
+__device__ inline float to_float(Brain x) { return bits_to_float((unsigned int)x.bits << 16); }
+
+__device__ inline void store(Single* to, float x) { to->value = x; }
+__device__ inline void store(Half* to, float x) { to->bits = float_to_half(x); }
+__device__ inline void store(Brain* to, float x) {  // to the nearest, ties to even; what is not a number stays so
+  unsigned int bits = float_to_bits(x);
+  to->bits = x != x ? 0x7fff : (unsigned short)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+// Strides count elements. `data` is an address, 0 for what is absent.
+struct Sequence { unsigned long long data; Index batch, channel, token; };
+struct Grouped { unsigned long long data; Index batch, group, state, token; };
+
+// The same fields in the same order as ScanParameters in cuda_parameters.py.
+struct ScanParameters {
+  Sequence u, delta, z, y, dy, du, ddelta, dz;  // (B, D, L)
+  Grouped B, C;                                  // (B, G, N, L)
+  const float* A;                                // (D, N)
+  const float* D;                                // (D,) or null
+  const float* bias;                             // (D,) or null
+  const float* initial;                          // (B, D, N) or null: the state, or its derivative, that enters
+  float* last;                                   // (B, D, N): what leaves
+  float* step_sums;                              // (B, K, D), of the step sizes of a chunk
+  float* carries;                                // (B, K, N, D): summary of a chunk, then what enters it
+  float* adjoints;                               // the same for the derivative by the state, which runs backwards
+  float* tile_states;                            // (B, tiles, N, D), before each tile
+  float* dB;                                     // (P, B, G, L, N), P blocks of channels in a group
+  float* dC;
+  float* dA;                                     // (B, K, N, D)
+  float* dD;                                     // (B, K, D)
+  float* dbias;                                  // (B, K, D)
+  Index batch, channels, length, groups;
+  Index chunks, chunk_steps;                     // a multiple of TILE
+  Index sizes[3], strides[3];                    // of the order of tokens, slowest first; see position_of
+  int reversed, softplus, accumulate, gated, backwards;  // backwards: the way of scan_combine along the chunks
+};
+
+struct Place {
+  Index batch, group, chunk, block, channel;  // block: of channels within the group; channel: of this lane
+  Index first, end;                           // steps of the chunk
+  int lane;
+  bool inside;                                // whether this lane has a channel
+  int lanes;                                  // how many have one
+};
+
+__device__ inline Place place_of(const ScanParameters& p) {
+  Place at;
+  const Index width = p.channels / p.groups;
+  const Index blocks = (width + LANES - 1) / LANES;
+  Index rest = blockIdx.x;
+  at.block = rest % blocks;  // neighbours share B and C
+  rest /= blocks;
+  at.group = rest % p.groups;
+  rest /= p.groups;
+  at.chunk = rest % p.chunks;
+  at.batch = rest / p.chunks;
+  at.lane = threadIdx.x;
+  const Index left = width - at.block * LANES;
+  at.lanes = left < LANES ? (int)left : LANES;
+  at.inside = at.lane < at.lanes;
+  at.channel = at.group * width + at.block * LANES + at.lane;
+  at.first = at.chunk * p.chunk_steps;
+  at.end = at.first + p.chunk_steps < p.length ? at.first + p.chunk_steps : p.length;
+  return at;
+}
+
+// Where step t of the scan lies: the token's number along the tensors' last axis.
+__device__ inline Index position_of(const ScanParameters& p, Index t) {
+  if (p.reversed) t = p.length - 1 - t;
+  const Index fast = t % p.sizes[2], rest = t / p.sizes[2];
+  return (rest / p.sizes[1]) * p.strides[0] + (rest % p.sizes[1]) * p.strides[1] + fast * p.strides[2];
+}
+
+__device__ inline void place_tokens(const ScanParameters& p, Index first, int count, int lane, Index* tokens) {
+  if (lane < count) tokens[lane] = position_of(p, first + lane);
+}
+
+// A tile (steps, channels) of one tensor, as floats; what lies outside becomes 0.
+template <typename T>
+__device__ inline void load_tile(const Sequence& from, const Place& at, const Index* tokens, int count,
+                                 float (*tile)[PADDED]) {
+  const T* start = (const T*)from.data + at.batch * from.batch + (at.channel - at.lane) * from.channel;
+  if (from.channel == 1 || from.token != 1) {  // a row: the channels of one step
+#pragma unroll
+    for (int t = 0; t < TILE; t++) {
+      tile[t][at.lane] =
+          t < count && at.inside ? to_float(start[tokens[t] * from.token + at.lane * from.channel]) : 0.0f;
+    }
+  } else {  // the steps of LANES / TILE channels
+    const int t = at.lane % TILE;
+    const Index token = t < count ? tokens[t] : 0;
+#pragma unroll
+    for (int i = 0; i < TILE; i++) {
+      const int channel = i * (LANES / TILE) + at.lane / TILE;
+      tile[t][channel] = t < count && channel < at.lanes ? to_float(start[token + channel * from.channel]) : 0.0f;
+    }
+  }
+}
+
+template <typename T>
+__device__ inline void store_tile(const Sequence& to, const Place& at, const Index* tokens, int count, bool accumulate,
+                                  float (*tile)[PADDED]) {
+  T* start = (T*)to.data + at.batch * to.batch + (at.channel - at.lane) * to.channel;
+  if (to.channel == 1 || to.token != 1) {
+#pragma unroll
+    for (int t = 0; t < TILE; t++) {
+      if (t >= count || !at.inside) continue;
+      T* place = start + tokens[t] * to.token + at.lane * to.channel;
+      store(place, accumulate ? to_float(*place) + tile[t][at.lane] : tile[t][at.lane]);
+    }
+  } else {
+    const int t = at.lane % TILE;
+#pragma unroll
+    for (int i = 0; i < TILE; i++) {
+      const int channel = i * (LANES / TILE) + at.lane / TILE;
+      if (t >= count || channel >= at.lanes) continue;
+      T* place = start + tokens[t] + channel * to.channel;
+      store(place, accumulate ? to_float(*place) + tile[t][channel] : tile[t][channel]);
+    }
+  }
+}
+
+// B or C of a tile's steps as [step][state].
+__device__ inline void load_states(const Grouped& from, const Place& at, const Index* tokens, int count,
+                                   float (*tile)[STATES_PADDED]) {
+  const TYPE_GROUPED* start = (const TYPE_GROUPED*)from.data + at.batch * from.batch + at.group * from.group;
+  if (from.state == 1) {
+    for (int i = at.lane; i < TILE * STATES; i += LANES) {
+      const int t = i / STATES, n = i % STATES;
+      if (t < count) tile[t][n] = to_float(start[tokens[t] * from.token + n]);
+    }
+  } else {
+    for (int i = at.lane; i < TILE * STATES; i += LANES) {
+      const int t = i % TILE, n = i / TILE;
+      if (t < count) tile[t][n] = to_float(start[tokens[t] * from.token + n * from.state]);
+    }
+  }
+}
+
+// The same as [state][step]; 0 beyond the last step.
+__device__ inline void load_states_by_row(const Grouped& from, const Place& at, const Index* tokens, int count,
+                                          float (*tile)[TILE]) {
+  const TYPE_GROUPED* start = (const TYPE_GROUPED*)from.data + at.batch * from.batch + at.group * from.group;
+  for (int i = at.lane; i < TILE * STATES; i += LANES) {
+    const int t = from.state == 1 ? i / STATES : i % TILE, n = from.state == 1 ? i % STATES : i / TILE;
+    tile[n][t] = t < count ? to_float(start[tokens[t] * from.token + n * from.state]) : 0.0f;
+  }
+}
+
+__device__ inline float softplus(float x) { return x > 20.0f ? x : log1pf(exp2_fast(x * LOG2_E)); }
+__device__ inline float sigmoid(float x) { return 1.0f / (1.0f + exp2_fast(-x * LOG2_E)); }
+
+__device__ inline float step_size(const ScanParameters& p, float raw, float bias) {
+  return p.softplus ? softplus(raw + bias) : raw + bias;
+}
+
+// Of arrays (batch, chunk, state, channel): neighbouring lanes lie side by side.
+__device__ inline Index row_of(const ScanParameters& p, const Place& at, Index rows, Index row, int state) {
+  return ((at.batch * rows + row) * STATES + state) * p.channels + at.channel;
+}

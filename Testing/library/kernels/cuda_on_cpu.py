@@ -1,0 +1,61 @@
+"""The CUDA kernels' own text compiled for the CPU with host_shim.h, as a launcher for gpu_passes."""
+
+import ctypes
+import functools
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+from MambaSegmentLib.kernels import cuda_source_text
+from MambaSegmentLib.kernels.cuda_parameters import TYPE_NAMES, BoundParameters, ScanParameters, launch_shape
+
+HERE = Path(__file__).parent
+
+
+def compiler() -> str | None:
+    """A C++ compiler that knows _Float16 and ucontext, or None: then these tests are skipped."""
+    return shutil.which("g++")
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="cuda-on-cpu-")
+
+
+@functools.cache
+def library(states: int, sequence: str, out: str, grouped: str) -> ctypes.CDLL:
+    macros = {"STATES": states, "TYPE_SEQUENCE": sequence, "TYPE_OUT": out, "TYPE_GROUPED": grouped}
+    parts = ("scan_common.cu", "scan_forward.cu", "scan_combine.cu", "scan_backward.cu")
+    text = "\n".join(cuda_source_text.part(name) for name in parts)
+    stem = Path(_folder().name) / "_".join(map(str, macros.values()))
+    source, target = stem.with_suffix(".cpp"), stem.with_suffix(".so")
+    source.write_text(f'#include "host_shim.h"\n{text}\n#include "host_launch.h"\n', encoding="utf-8")
+    defines = [f"-D{name}={value}" for name, value in macros.items()]
+    command = [compiler(), "-std=c++17", "-O1", "-w", "-shared", "-fPIC", f"-I{HERE}", *defines, source, "-o", target]
+    subprocess.run([str(part) for part in command], check=True)
+    loaded = ctypes.CDLL(str(target))
+    loaded.parameter_bytes.restype = ctypes.c_longlong
+    assert loaded.parameter_bytes() == ctypes.sizeof(ScanParameters)
+    loaded.launch.argtypes = [
+        ctypes.c_char_p, ctypes.c_longlong, ctypes.c_int, ctypes.c_int, ctypes.POINTER(ScanParameters), ctypes.c_int
+    ]  # fmt: skip
+    return loaded
+
+
+class HostLauncher:
+    """As the launcher of cuda_scan, but on the CPU, and done when it returns."""
+
+    def __init__(self, task, out_dtype: torch.dtype, reverse: bool = False) -> None:
+        self.task, self.reverse = task, reverse
+        self.parameters = BoundParameters(task)
+        names = [TYPE_NAMES[dtype] for dtype in (task.inputs["u"].dtype, out_dtype, task.inputs["B"].dtype)]
+        self.library = library(task.shape[4], *names)
+
+    def launch(self, kernel, **buffers):
+        self.parameters.set(**buffers)
+        blocks, (x, y) = launch_shape(kernel, self.task)
+        struct = ctypes.byref(self.parameters.struct)
+        assert self.library.launch(kernel.encode(), blocks, x, y, struct, self.reverse) == 0
