@@ -8,5 +8,17 @@ numerical limits.
 from .api import selective_scan
 from .backends import BackendInfo, available_backends, choose_backend
 from .causal_conv import causal_conv_silu, tail_after
+from .directions import Direction, all_directions, directional_scan, row_major
 
-__all__ = ["BackendInfo", "available_backends", "causal_conv_silu", "choose_backend", "selective_scan", "tail_after"]
+__all__ = [
+    "BackendInfo",
+    "Direction",
+    "all_directions",
+    "available_backends",
+    "causal_conv_silu",
+    "choose_backend",
+    "directional_scan",
+    "row_major",
+    "selective_scan",
+    "tail_after",
+]

@@ -3,6 +3,7 @@
 Letters as in the paper: B batch, D channels, L sequence length, N states, G groups of channels that share B and C.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -71,25 +72,31 @@ def check_arguments(
         raise ShapeError(f"A has shape {tuple(A.shape)}; expected ({u.shape[1]}, states), one row per channel of u")
     batch, channels, _ = u.shape
     states = A.shape[1]
-    expected = {
+    expected: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
         "delta": (delta, tuple(u.shape)),
         "D": (D, (channels,)),
         "z": (z, tuple(u.shape)),
         "delta_bias": (delta_bias, (channels,)),
         "initial_state": (initial_state, (batch, channels, states)),
     }
+    check_tensors({"u": (u, tuple(u.shape)), "A": (A, tuple(A.shape)), "B": (B, None), "C": (C, None), **expected})
+    grouped = {name: _grouped(name, tensor, u, states) for name, tensor in {"B": B, "C": C}.items()}
+    return ScanArguments(u, delta, A, grouped["B"], grouped["C"], D, z, delta_bias, bool(delta_softplus), initial_state)
+
+
+def check_tensors(expected: Mapping[str, tuple[Tensor | None, tuple[int, ...] | None]]) -> None:
+    """Check the named tensors against their shapes (None: checked elsewhere), their dtypes, and "u"'s device."""
+    u = expected["u"][0]
+    assert u is not None
     for name, (tensor, shape) in expected.items():
-        if tensor is not None and tuple(tensor.shape) != shape:
-            raise ShapeError(f"{name} has shape {tuple(tensor.shape)}; expected {shape} to fit u and A")
-    for name, tensor in {"u": u, "A": A, "B": B, "C": C, **{name: pair[0] for name, pair in expected.items()}}.items():
         if tensor is None:
             continue
+        if shape is not None and tuple(tensor.shape) != shape:
+            raise ShapeError(f"{name} has shape {tuple(tensor.shape)}; expected {shape} to fit u and A")
         if tensor.dtype not in SCAN_DTYPES:
             raise ConfigError(f"{name} has dtype {tensor.dtype}; expected a real floating dtype; convert it first")
         if tensor.device != u.device:
             raise ConfigError(f"{name} is on {tensor.device} and u on {u.device}; move both to one device")
-    grouped = {name: _grouped(name, tensor, u, states) for name, tensor in {"B": B, "C": C}.items()}
-    return ScanArguments(u, delta, A, grouped["B"], grouped["C"], D, z, delta_bias, bool(delta_softplus), initial_state)
 
 
 def _grouped(name: str, tensor: Tensor, u: Tensor, states: int) -> Tensor:

@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,12 +71,26 @@ def scan_function(name: str, arguments: ScanArguments) -> ScanFunction:
     Raises:
         ConfigError: no such backend, or one that cannot take this device or dtype.
     """
-    device, dtype = arguments.u.device, arguments.u.dtype
+    return importlib.import_module(_MODULES[_resolved(name, arguments.u.device, arguments.u.dtype)], __package__).scan
+
+
+def directional_function(name: str, device: torch.device, dtype: torch.dtype) -> Callable[[Any], Tensor] | None:
+    """The fused scan along several directions of backend `name`, or of the one `auto` takes; None if it has none.
+
+    It takes `directions.DirectionalArguments` and returns y (B, D, *spatial).
+
+    Raises:
+        ConfigError: no such backend, or one that cannot take this device or dtype.
+    """
+    module = importlib.import_module(_MODULES[_resolved(name, device, dtype)], __package__)
+    return getattr(module, "directional_scan", None)
+
+
+def _resolved(name: str, device: torch.device, dtype: torch.dtype) -> str:
     if name == "auto":
-        name = choose_backend(device, dtype).name
-    else:
-        _check_usable(name, device, dtype)
-    return importlib.import_module(_MODULES[name], __package__).scan
+        return choose_backend(device, dtype).name
+    _check_usable(name, device, dtype)
+    return name
 
 
 def _check_usable(name: str, device: torch.device, dtype: torch.dtype) -> None:
