@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from .arguments import check_arguments
-from .backends import scan_function
+from .dispatch import run
+from .operator import scan_operator, somebody_looks
 
 
 def selective_scan(
@@ -44,5 +45,11 @@ def selective_scan(
     Source: Gu & Dao 2023, arXiv:2312.00752; arguments as in the mamba-ssm function of this name.
     """
     arguments = check_arguments(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state)
-    y, last_state = scan_function(backend, arguments)(arguments)
+    if somebody_looks(u):
+        a = arguments
+        y, last_state = scan_operator(
+            u, delta, A, a.B, a.C, D, z, delta_bias, initial_state, a.delta_softplus, backend
+        )  # fmt: skip
+    else:
+        y, last_state = run(backend, arguments)
     return (y, last_state) if return_last_state else y

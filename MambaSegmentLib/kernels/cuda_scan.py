@@ -37,6 +37,8 @@ def gradients(
 class CudaLauncher:
     """The compiled kernels with one task's tensors."""
 
+    backend = "cuda"
+
     def __init__(self, task: ScanTask, out_dtype: torch.dtype) -> None:
         u, B = task.inputs["u"], task.inputs["B"]
         assert u is not None and B is not None

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, ShapeError
 from .arguments import check_tensors
-from .backends import directional_function
+from .dispatch import run_directional
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,7 @@ def directional_scan(
     """
     arguments = DirectionalArguments(u, delta, A, B, C, D, delta_bias, bool(delta_softplus), tuple(directions))
     _check(arguments)
-    fused = directional_function(backend, u.device, u.dtype)
-    return composed(arguments, backend) if fused is None else fused(arguments)
+    return run_directional(backend, arguments, composed)
 
 
 def composed(arguments: DirectionalArguments, backend: str = "auto") -> Tensor:

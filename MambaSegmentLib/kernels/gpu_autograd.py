@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import chunked, trust
 from .arguments import ScanArguments
+from .gradients import gradients_by_autograd
 from .gpu_passes import Bind, ScanGradients, backward, forward, make_task
 
 _PROCESSORS_ELSEWHERE = 4  # of a device that is no GPU: kernels under test on a CPU, where chunks should be cut too
@@ -48,7 +50,13 @@ class _Scan(torch.autograd.Function):
         *tensors, carries = ctx.saved_tensors
         arguments = _arguments_of(tuple(tensors), ctx.softplus)
         dy = torch.zeros_like(arguments.u) if dy is None else dy
-        return (None, None, *gradients_with(ctx.bind, arguments, dy, d_last, carries))
+        try:
+            return (None, None, *gradients_with(ctx.bind, arguments, dy, d_last, carries))
+        except Exception as error:  # drivers raise errors of many kinds
+            if not trust.is_failure_of_backend(error):
+                raise
+            trust.give_up(ctx.bind.backend, arguments.u.device, f"{type(error).__name__}: {error}")
+            return (None, None, *gradients_by_autograd(chunked.scan, arguments, dy, d_last))
 
 
 def _arguments_of(tensors: tuple[Tensor | None, ...], softplus: bool) -> ScanArguments:

@@ -7,7 +7,6 @@ order that the shapes alone decide, so results are the same at each run. Nothing
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -73,7 +72,13 @@ class Launcher(Protocol):
         memory of a tensor that later kernels read must not be given to another."""
 
 
-Bind = Callable[[ScanTask, torch.dtype], Launcher]
+class Bind(Protocol):
+    """A backend's class of launchers."""
+
+    backend: str  # its name
+
+    def __call__(self, task: ScanTask, out_dtype: torch.dtype) -> Launcher:
+        """Bind the kernels to a task; y and du have `out_dtype`."""
 
 
 def can_take(arguments: ScanArguments) -> bool:

@@ -33,6 +33,8 @@ def gradients(arguments: ScanArguments, dy: Tensor, d_last: Tensor | None) -> tu
 class TritonLauncher:
     """The kernels with one task's tensors."""
 
+    backend = "triton"
+
     def __init__(self, task: ScanTask, out_dtype: torch.dtype) -> None:
         self._task = task
         self._buffers: dict[str, Any] = {**task.inputs, "accumulate": False, "backwards": False}

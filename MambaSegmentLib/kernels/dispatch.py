@@ -1,0 +1,104 @@
+"""From a backend's name to a result: choose, check at first use, step back if it fails."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor
+
+from . import backends, trust
+from .arguments import ScanArguments
+
+if TYPE_CHECKING:
+    from .directions import DirectionalArguments
+
+T = TypeVar("T")
+
+
+def run(name: str, arguments: ScanArguments) -> tuple[Tensor, Tensor]:
+    """y and the last state by backend `name`, or by the one that `auto` takes.
+
+    A backend that `auto` took and that fails is given up with a warning, and `chunked` computes the result; one
+    that the caller named raises what it raises.
+
+    Raises:
+        ConfigError: no such backend, or one that cannot take this input.
+    """
+    u = arguments.u
+    chosen = backends.resolve(name, u.device, u.dtype, arguments.A.shape[1])
+    backend = backends.BACKENDS[chosen]
+    if name != "auto" or chosen == "chunked":
+        return backend.load().scan(arguments)
+
+    def check() -> str | None:
+        from .small_scans import compare_scans, needs_gradients
+
+        what = ("scan", arguments.A.shape[1], needs_gradients(*arguments.tensors()))
+        scan, judge = backend.load().scan, _chunked
+        return trust.fault(chosen, what, u, lambda: compare_scans(scan, judge, arguments))
+
+    return _stepping_back(
+        chosen, u.device, check if backend.checked else None, lambda: backend.load().scan(arguments),
+        lambda: _chunked(arguments),
+    )  # fmt: skip
+
+
+def run_directional(
+    name: str, arguments: "DirectionalArguments", composed: Callable[["DirectionalArguments", str], Tensor]
+) -> Tensor:
+    """The scan along several directions, fused where the backend can; else, or if that fails, `composed` of single ones.
+
+    Raises:
+        ConfigError: no such backend, or one that cannot take this input.
+    """
+    u, states = arguments.u, arguments.A.shape[1]
+    chosen = backends.resolve(name, u.device, u.dtype, states)
+    backend = backends.BACKENDS[chosen]
+    if chosen in ("chunked", "reference"):
+        return composed(arguments, name)
+    if name != "auto":
+        fused = getattr(backend.load(), "directional_scan", None)
+        return composed(arguments, name) if fused is None else fused(arguments)
+
+    def check() -> str | None:
+        from .small_scans import compare_directional, needs_gradients
+
+        what = ("directions", states, needs_gradients(*arguments.tensors()))
+        scan = getattr(backend.load(), "directional_scan", None)
+        if scan is None:
+            return None  # the single scans are checked
+        return trust.fault(
+            chosen, what, u, lambda: compare_directional(scan, lambda a: composed(a, "chunked"), arguments)
+        )
+
+    def attempt() -> Tensor:
+        fused = getattr(backend.load(), "directional_scan", None)
+        return composed(arguments, "auto") if fused is None else fused(arguments)
+
+    return _stepping_back(
+        chosen, u.device, check if backend.checked else None, attempt, lambda: composed(arguments, "chunked")
+    )
+
+
+def _stepping_back(
+    name: str,
+    device: torch.device,
+    check: Callable[[], str | None] | None,
+    attempt: Callable[[], T],
+    instead: Callable[[], T],
+) -> T:
+    """What `attempt` gives; if the backend fails the check or in it, give the backend up and do the other thing."""
+    try:
+        problem = None if check is None else check()
+        if problem is None:
+            return attempt()
+    except Exception as error:  # compilers and drivers raise errors of many kinds
+        if not trust.is_failure_of_backend(error):
+            raise
+        problem = f"{type(error).__name__}: {error}"
+    trust.give_up(name, device, problem)
+    return instead()
+
+
+def _chunked(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
+    return backends.BACKENDS["chunked"].load().scan(arguments)
