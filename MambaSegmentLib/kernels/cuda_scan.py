@@ -12,7 +12,9 @@ from torch import Tensor
 from . import cuda_driver, cuda_source_text
 from .arguments import ScanArguments
 from .cuda_parameters import TYPE_NAMES, BoundParameters, launch_shape
+from .directions import DirectionalArguments
 from .gpu_autograd import gradients_with, scan_with
+from .gpu_directions import directional_with
 from .gpu_passes import ScanTask
 
 _BACKWARD_KERNELS = ("scan_back_summary", "scan_back_finish")
@@ -32,6 +34,11 @@ def gradients(
 ) -> tuple[Tensor | None, ...]:
     """Derivatives in the order of `arguments.tensors()`."""
     return gradients_with(CudaLauncher, arguments, dy, d_last)
+
+
+def directional_scan(arguments: DirectionalArguments) -> Tensor:
+    """The sum of the scans along several directions, (B, D, *spatial) in the dtype of u, differentiable."""
+    return directional_with(CudaLauncher, arguments)
 
 
 class CudaLauncher:

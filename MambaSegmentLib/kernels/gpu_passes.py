@@ -102,12 +102,15 @@ def make_task(arguments: ScanArguments, processors: int, order: TokenOrder | Non
     return ScanTask(inputs, order or in_memory_order(length), plan, arguments.delta_softplus)
 
 
-def forward(bind: Bind, task: ScanTask, y: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+def forward(
+    bind: Bind, task: ScanTask, y: Tensor | None = None, *, add: bool = False
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """y (B, D, L), the last state (B, D, N) and the state before each chunk (B, K, N, D), None for one chunk.
 
     Args:
         bind: of a backend.
-        y: add to this one instead of making a new one, which has the dtype and layout of u.
+        y: to be written, of any dtype; a new one of the dtype and layout of u if None.
+        add: to what is in y.
     """
     batch, channels, length, _, states = task.shape
     u = task.inputs["u"]
@@ -121,9 +124,9 @@ def forward(bind: Bind, task: ScanTask, y: Tensor | None = None) -> tuple[Tensor
     carries = None
     if task.plan.chunks > 1:
         carries = _states_before_chunks(launcher, task, last)
-        launcher.launch("scan_finish", y=out, accumulate=y is not None, last=None)
+        launcher.launch("scan_finish", y=out, accumulate=add, last=None)
     else:
-        launcher.launch("scan_finish", y=out, accumulate=y is not None, last=last)
+        launcher.launch("scan_finish", y=out, accumulate=add, last=last)
     return out, last, carries
 
 
@@ -152,14 +155,23 @@ class ScanGradients:
 
 
 def backward(
-    bind: Bind, task: ScanTask, carries: Tensor | None, dy: Tensor, d_last: Tensor | None, du: Tensor | None = None
+    bind: Bind,
+    task: ScanTask,
+    carries: Tensor | None,
+    dy: Tensor,
+    d_last: Tensor | None,
+    du: Tensor | None = None,
+    d_delta: Tensor | None = None,
+    *,
+    add: bool = False,
 ) -> ScanGradients:
     """The derivatives by every input.
 
     Args:
         carries: from `forward`; computed again if None.
         dy, d_last: derivatives by y and by the last state, None for zeros.
-        du: add to this one instead of making a new one.
+        du, d_delta: to be written; new ones with the dtypes and layouts of u and delta if None. du may have any dtype.
+        add: to what is in du.
     """
     batch, channels, length, groups, states = task.shape
     u, delta, z = (task.inputs[name] for name in ("u", "delta", "z"))
@@ -168,7 +180,8 @@ def backward(
         return _gradients_of_nothing(task, d_last)
     task.inputs["dy"] = dy.to(u.dtype)
     d_u = laid_out_like(u) if du is None else du
-    d_delta, d_z = laid_out_like(delta), None if z is None else laid_out_like(z)
+    d_delta = laid_out_like(delta) if d_delta is None else d_delta
+    d_z = None if z is None else laid_out_like(z)
     launcher = bind(task, d_u.dtype)
     chunks, tiles = task.plan.chunks, math.ceil(length / TILE)
     leaving = task.empty(batch, channels, states)
@@ -187,7 +200,7 @@ def backward(
     d_D, d_bias = (task.empty(batch, chunks, channels) for _ in range(2))
     launcher.launch(
         "scan_back_finish", initial=entering, last=None if chunks > 1 else leaving, du=d_u, ddelta=d_delta, dz=d_z,
-        dB=d_B, dC=d_C, dA=d_A, dD=d_D, dbias=d_bias, accumulate=du is not None,
+        dB=d_B, dC=d_C, dA=d_A, dD=d_D, dbias=d_bias, accumulate=add,
     )  # fmt: skip
     return ScanGradients(
         d_u, d_delta, d_A.sum((0, 1)).T, _sum_of_blocks(d_B), _sum_of_blocks(d_C),
@@ -212,12 +225,13 @@ def _gradients_of_nothing(task: ScanTask, d_last: Tensor | None) -> ScanGradient
     return ScanGradients(u, delta, A, B, C, zeros["D"], zeros["z"], zeros["bias"], leaving)
 
 
-def laid_out_like(tensor: Tensor) -> Tensor:
-    """An uninitialised tensor (B, D, L) of the same dtype, channels last in memory where that one is."""
-    batch, channels, length = tensor.shape
-    if tensor.stride(1) == 1 and channels > 1:
-        return tensor.new_empty(batch, length, channels).transpose(1, 2)
-    return tensor.new_empty(batch, channels, length)
+def laid_out_like(tensor: Tensor, dtype: torch.dtype | None = None, channels: int | None = None) -> Tensor:
+    """An uninitialised tensor (B, D, L), channels last in memory where that one is; its dtype and D if not given."""
+    batch, own_channels, length = tensor.shape
+    width = own_channels if channels is None else channels
+    if tensor.stride(1) == 1 and own_channels > 1:
+        return tensor.new_empty(batch, length, width, dtype=dtype).transpose(1, 2)
+    return tensor.new_empty(batch, width, length, dtype=dtype)
 
 
 def _one_dtype(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:

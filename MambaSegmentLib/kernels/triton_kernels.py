@@ -14,9 +14,11 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 @triton.jit
 def _softplus(x):
     y = tl.exp2(x * LOG2_E)
-    # log(1 + y) loses y where it is small; the series' error is y^5 / 5
-    series = y * (1.0 - y * (0.5 - y * (0.3333333333 - y * 0.25)))
-    return tl.where(x > 20.0, x, tl.where(y < 0.03, series, tl.log2(1.0 + y) * 0.6931471805599453))
+    # 1 + y loses digits of a small y: there log(1 + y) = 2 artanh(y / (2 + y)), by its series, right to 1e-8 below 1/2
+    r = y / (2.0 + y)
+    q = r * r
+    series = 2.0 * r * (1.0 + q * (0.33333333 + q * (0.2 + q * (0.14285714 + q * 0.11111111))))
+    return tl.where(x > 20.0, x, tl.where(y < 0.5, series, tl.log2(1.0 + y) * 0.6931471805599453))
 
 
 @triton.jit

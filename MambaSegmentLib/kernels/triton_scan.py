@@ -11,7 +11,9 @@ from torch import Tensor
 
 from . import triton_kernels
 from .arguments import ScanArguments
+from .directions import DirectionalArguments
 from .gpu_autograd import gradients_with, scan_with
+from .gpu_directions import directional_with
 from .gpu_passes import ScanTask
 from .gpu_plan import LANES, TILE
 from .token_order import in_memory_order
@@ -28,6 +30,11 @@ def scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
 def gradients(arguments: ScanArguments, dy: Tensor, d_last: Tensor | None) -> tuple[Tensor | None, ...]:
     """Derivatives in the order of `arguments.tensors()`."""
     return gradients_with(TritonLauncher, arguments, dy, d_last)
+
+
+def directional_scan(arguments: DirectionalArguments) -> Tensor:
+    """The sum of the scans along several directions, (B, D, *spatial) in the dtype of u, differentiable."""
+    return directional_with(TritonLauncher, arguments)
 
 
 class TritonLauncher:

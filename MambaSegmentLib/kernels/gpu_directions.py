@@ -1,0 +1,139 @@
+"""The scan along several directions of a feature map on a GPU: one set of passes a direction, on the tokens in place.
+
+A direction is an order of tokens (token_order.py) that the kernels turn into addresses, so nothing is reordered in memory.
+The directions follow each other on the stream, and each adds its result to what is there: every token of a channel is
+written by one thread of one launch, so the sum needs no atomic operations and has one order. With half-precision input it is
+kept in float32 until the last direction is in.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .arguments import ScanArguments
+from .directions import Direction, DirectionalArguments, composed
+from .gpu_autograd import processors_of
+from .gpu_passes import Bind, ScanTask, backward, forward, laid_out_like, make_task
+from .token_order import TokenOrder
+
+_MOST_AXES = 3  # of a TokenOrder
+
+
+def directional_with(bind: Bind, arguments: DirectionalArguments) -> Tensor:
+    """y (B, D, *spatial) in the dtype of u by a backend's kernels, differentiable in all tensors."""
+    if arguments.u.dim() - 2 > _MOST_AXES or arguments.u.numel() == 0:
+        return composed(arguments, bind.backend)
+    needed = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in arguments.tensors())
+    if needed:
+        y = _DirectionalScan.apply(bind, arguments.delta_softplus, arguments.directions, *arguments.tensors())
+    else:
+        y, _ = _forward(bind, arguments)
+    return y.unflatten(2, arguments.u.shape[2:])
+
+
+class _DirectionalScan(torch.autograd.Function):
+    """Forward keeps the states before each direction's chunks."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, bind: Bind, softplus: bool, directions: tuple[Direction, ...], *tensors: Tensor | None
+    ) -> Tensor:
+        y, carries = _forward(bind, _arguments_of(tensors, softplus, directions))
+        ctx.bind, ctx.softplus, ctx.directions = bind, softplus, directions
+        ctx.save_for_backward(*tensors, *carries)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        tensors, carries = ctx.saved_tensors[:7], ctx.saved_tensors[7:]
+        arguments = _arguments_of(tensors, ctx.softplus, ctx.directions)
+        found = _backward(ctx.bind, arguments, carries, dy)
+        return (None, None, None, *(
+            None if tensor is None or gradient is None else gradient.to(tensor.dtype)
+            for tensor, gradient in zip(tensors, found, strict=True)
+        ))  # fmt: skip
+
+
+def _forward(bind: Bind, arguments: DirectionalArguments) -> tuple[Tensor, list[Tensor | None]]:
+    """y (B, D, L) and what each direction keeps."""
+    total: Tensor | None = None
+    kept: list[Tensor | None] = []
+    for k in range(len(arguments.directions)):
+        task = _task(arguments, k)
+        if total is None:
+            total = laid_out_like(_present(task.inputs["u"]), _sum_dtype(arguments))
+        _, _, carries = forward(bind, task, total, add=k > 0)
+        kept.append(carries)
+    assert total is not None
+    return total.to(arguments.u.dtype), kept
+
+
+def _backward(
+    bind: Bind, arguments: DirectionalArguments, kept: tuple[Tensor | None, ...], dy: Tensor
+) -> tuple[Tensor | None, ...]:
+    """In the order of `arguments.tensors()`."""
+    channels = arguments.u.shape[1]
+    du: Tensor | None = None
+    d_delta: Tensor | None = None
+    parts = []
+    for k, carries in enumerate(kept):
+        task = _task(arguments, k)
+        u, delta = _present(task.inputs["u"]), _present(task.inputs["delta"])
+        if du is None or d_delta is None:
+            du = laid_out_like(u, _sum_dtype(arguments))
+            d_delta = laid_out_like(delta, channels=len(kept) * channels)
+        rows = slice(k * channels, (k + 1) * channels)
+        parts.append(backward(bind, task, carries, dy, None, du, d_delta[:, rows], add=k > 0))
+    assert du is not None and d_delta is not None
+    spatial = arguments.u.shape[2:]
+    return (
+        du.unflatten(2, spatial), d_delta.unflatten(2, spatial), torch.cat([part.A for part in parts]),
+        torch.cat([part.B for part in parts], 1).unflatten(3, spatial),
+        torch.cat([part.C for part in parts], 1).unflatten(3, spatial),
+        None if arguments.D is None else torch.cat([_present(part.D) for part in parts]),
+        None if arguments.delta_bias is None else torch.cat([_present(part.delta_bias) for part in parts]),
+    )  # fmt: skip
+
+
+def _task(a: DirectionalArguments, k: int) -> ScanTask:
+    """One direction; a tensor is copied only if its spatial axes do not lie in memory as those of an image."""
+    channels, spatial = a.u.shape[1], a.u.shape[2:]
+    rows = slice(k * channels, (k + 1) * channels)
+    B, C = (tensor[:, k : k + 1].flatten(3) for tensor in (a.B, a.C))
+    arguments = ScanArguments(
+        a.u.flatten(2), a.delta[:, rows].flatten(2), a.A[rows], B, C, None if a.D is None else a.D[rows], None,
+        None if a.delta_bias is None else a.delta_bias[rows], a.delta_softplus, None,
+    )  # fmt: skip
+    return make_task(arguments, processors_of(a.u.device), order_of(a.directions[k], tuple(spatial)))
+
+
+def order_of(direction: Direction, spatial: tuple[int, ...]) -> TokenOrder:
+    """The direction on a map of this size, whose tokens are numbered row by row."""
+    strides = [1] * len(spatial)
+    for axis in reversed(range(len(spatial) - 1)):
+        strides[axis] = strides[axis + 1] * spatial[axis + 1]
+    missing = _MOST_AXES - len(spatial)
+    sizes = (*[1] * missing, *(spatial[axis] for axis in direction.axes))
+    steps = (*[0] * missing, *(strides[axis] for axis in direction.axes))
+    return TokenOrder(sizes, steps, direction.reverse)  # type: ignore[arg-type]  # of three entries each
+
+
+def _sum_dtype(arguments: DirectionalArguments) -> torch.dtype:
+    """Of y and du while directions are added up."""
+    return torch.float32 if len(arguments.directions) > 1 else arguments.u.dtype
+
+
+def _arguments_of(
+    tensors: tuple[Tensor | None, ...], softplus: bool, directions: tuple[Direction, ...]
+) -> DirectionalArguments:
+    u, delta, A, B, C, D, bias = tensors
+    return DirectionalArguments(
+        _present(u), _present(delta), _present(A), _present(B), _present(C), D, bias, softplus, directions
+    )
+
+
+def _present(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None
+    return tensor
