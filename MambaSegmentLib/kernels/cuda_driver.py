@@ -42,7 +42,9 @@ def compiled(text: str, architecture: int, macros: tuple[tuple[str, str | int], 
         if code := file.read_bytes():
             return code
     code = compile_now(text, options)
-    with contextlib.suppress(OSError, ResourceError):  # a folder that cannot be written costs time at each start, no more
+    with contextlib.suppress(
+        OSError, ResourceError
+    ):  # a folder that cannot be written costs time at each start, no more
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(file, ResourceError) as path:
             path.write_bytes(code)
@@ -90,7 +92,8 @@ class Module:
     def __init__(self, code: bytes, device: torch.device) -> None:
         assert device.index is not None
         _make_current(device.index)
-        self._module = _checked(driver.cuModuleLoadData(code))
+        image = ctypes.create_string_buffer(code)  # with a zero at its end, by which PTX is known to be over
+        self._module = _checked(driver.cuModuleLoadData(ctypes.addressof(image)))
         self._device = device
         self._kernels: dict[str, Any] = {}
 

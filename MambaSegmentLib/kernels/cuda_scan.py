@@ -29,9 +29,7 @@ def scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
     return scan_with(CudaLauncher, arguments)
 
 
-def gradients(
-    arguments: ScanArguments, dy: Tensor, d_last: Tensor | None
-) -> tuple[Tensor | None, ...]:
+def gradients(arguments: ScanArguments, dy: Tensor, d_last: Tensor | None) -> tuple[Tensor | None, ...]:
     """Derivatives in the order of `arguments.tensors()`."""
     return gradients_with(CudaLauncher, arguments, dy, d_last)
 
@@ -54,23 +52,33 @@ class CudaLauncher:
 
     def launch(self, kernel: str, **buffers: Any) -> None:
         self._parameters.set(**buffers)
-        module = _module(kernel in _BACKWARD_KERNELS, *self._variant)
+        module = _module(kernel in _BACKWARD_KERNELS, cuda_source_text.EXPONENTIALS_ON_FMA, *self._variant)
         module.launch(kernel, *launch_shape(kernel, self._task), self._parameters.struct)
 
 
 @functools.cache
 def _module(
-    backward: bool, device: torch.device, states: int, sequence: torch.dtype, out: torch.dtype, grouped: torch.dtype
+    backward: bool,
+    on_fma: int,
+    device: torch.device,
+    states: int,
+    sequence: torch.dtype,
+    out: torch.dtype,
+    grouped: torch.dtype,
 ) -> cuda_driver.Module:
     text = cuda_source_text.joined(cuda_source_text.BACKWARD if backward else cuda_source_text.FORWARD)
     major, minor = torch.cuda.get_device_capability(device)
-    macros = macros_of(states, sequence, out, grouped)
+    macros = macros_of(states, sequence, out, grouped, on_fma)
     return cuda_driver.Module(cuda_driver.compiled(text, 10 * major + minor, macros), device)
 
 
 def macros_of(
-    states: int, sequence: torch.dtype, out: torch.dtype, grouped: torch.dtype
+    states: int, sequence: torch.dtype, out: torch.dtype, grouped: torch.dtype, on_fma: int = 0
 ) -> tuple[tuple[str, str | int], ...]:
     """What scan_common.cu wants to be given."""
     types = {"TYPE_SEQUENCE": sequence, "TYPE_OUT": out, "TYPE_GROUPED": grouped}
-    return (("STATES", states), *((name, TYPE_NAMES[dtype]) for name, dtype in types.items()))
+    return (
+        ("STATES", states),
+        ("EXPONENTIALS_ON_FMA", on_fma),
+        *((name, TYPE_NAMES[dtype]) for name, dtype in types.items()),
+    )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).parent / "cuda_source"
 FORWARD = ("intrinsics.cu", "scan_common.cu", "scan_forward.cu", "scan_combine.cu")
+EXPONENTIALS_ON_FMA = 0  # of 16: computed by a polynomial beside the special-function units; unmeasured, so none
 BACKWARD = ("intrinsics.cu", "scan_common.cu", "scan_backward.cu")
 
 

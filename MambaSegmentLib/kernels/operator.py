@@ -82,7 +82,9 @@ def backward_operator(
     )
     module = BACKENDS[resolve(backend, u.device, u.dtype, A.shape[1])].load()
     own = getattr(module, "gradients", None)
-    found = own(arguments, dy, d_last) if own else gradients_by_autograd(lambda a: run(backend, a), arguments, dy, d_last)
+    found = (
+        own(arguments, dy, d_last) if own else gradients_by_autograd(lambda a: run(backend, a), arguments, dy, d_last)
+    )
     return [gradient.contiguous().clone() for gradient in found if gradient is not None]
 
 

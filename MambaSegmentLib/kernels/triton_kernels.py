@@ -293,9 +293,10 @@ def scan_back_finish(
         step = raw
         after = tl.where(t + 1 < end, t + 1, t)
         at_after = _token(after, length, n1, n2, s0, s1, s2, IN_ORDER, REVERSED)
-        step_after = tl.load(
-            delta + batch * delta_b + wide * delta_d + at_after[:, None] * delta_l, both, 0.0
-        ).to(tl.float32) + shift[None, :]
+        step_after = (
+            tl.load(delta + batch * delta_b + wide * delta_d + at_after[:, None] * delta_l, both, 0.0).to(tl.float32)
+            + shift[None, :]
+        )
         if SOFTPLUS:
             step = _softplus(raw)
             step_after = _softplus(step_after)

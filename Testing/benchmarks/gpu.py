@@ -33,9 +33,8 @@ import torch  # noqa: E402
 from MambaSegmentLib.files import atomic_path  # noqa: E402
 from MambaSegmentLib.kernels import available_backends, selective_scan  # noqa: E402
 
-from . import gpu_floors  # noqa: E402
+from . import gpu_floors, gpu_timing, gpu_tuning  # noqa: E402
 from .gpu_cases import (  # noqa: E402
-    STATES,
     ImageCase,
     Inputs,
     MambaSsm,
@@ -57,8 +56,11 @@ SCANS = [
     ScanCase(1, 384, 1_000), ScanCase(2, 1536, 16_384, half),
 ]  # fmt: skip
 IMAGES = [ImageCase(1, 192, 56, 56), ImageCase(8, 192, 56, 56), ImageCase(1, 192, 256, 256), ImageCase(8, 384, 28, 28)]
-TINY_SCANS, TINY_IMAGES = [ScanCase(1, 2, 20), ScanCase(1, 3, 17, half)], [ImageCase(1, 2, 3, 4)]
-CHECKED_SCAN, CHECKED_TINY = ScanCase(2, 80, 333), ScanCase(1, 3, 20)
+CHECKED = [ScanCase(2, 80, 333), ScanCase(1, 40, 700, half)]
+if DRY_RUN:
+    SCANS, IMAGES = [ScanCase(1, 2, 18, states=1)], [ImageCase(1, 2, 2, 3, states=1)]
+    CHECKED = [ScanCase(1, 2, 18, states=2)]
+    gpu_timing.SECONDS, gpu_timing.FEWEST_ROUNDS = 0.0, 2
 TOLERANCE = {torch.float32: 1e-5, half: 2e-2}
 
 
@@ -68,7 +70,7 @@ class Report:
     def __init__(self, output: Path, minutes: float) -> None:
         self.output, self.started = output, time.perf_counter()
         self.seconds = 60 * minutes
-        self.values: dict[str, Any] = {"machine": machine(), "checks": [], "scans": [], "images": []}
+        self.values: dict[str, Any] = {"machine": machine(), "checks": [], "scans": [], "images": [], "tuning": []}
 
     def left_s(self) -> float:
         return self.seconds - (time.perf_counter() - self.started)
@@ -95,16 +97,20 @@ def main() -> None:
         report.write()
         usable = usable_backends(report)
         for name in usable:
-            check(report, name, CHECKED_TINY if DRY_RUN else CHECKED_SCAN, device)
-            if not DRY_RUN:
-                check(report, name, ScanCase(1, 40, 700, half), device)
+            for case in CHECKED:
+                check(report, name, case, device)
+        if build is not None:
+            compile_all(report, usable, device)  # while the other build goes on
         rival = finished(build, report)
-        for case in TINY_SCANS if DRY_RUN else SCANS:
+        for case in SCANS:
             for row in scan_rows(report, case, usable, rival, device):
                 report.add("scans", row)
-        for image in TINY_IMAGES if DRY_RUN else IMAGES:
+        for image in IMAGES:
             for row in image_rows(report, image, usable, rival, device):
                 report.add("images", row)
+        if "cuda" in usable:
+            for row in gpu_tuning.rows(report.left_s, device):
+                report.add("tuning", row)
     report.values["complete"] = report.left_s() > 0
     report.write()
     print(table(report.values))
@@ -179,6 +185,14 @@ def building(folder: Path | None, work: Path, device: torch.device, report: Repo
             build.stop()
 
 
+def compile_all(report: Report, usable: list[str], device: torch.device) -> None:
+    """Run each case once and throw the result away: kernels are compiled for sizes and dtypes, and kept."""
+    for case in SCANS:
+        for name in usable:
+            if report.left_s() > 0.5 * report.seconds:
+                timed(report, lambda case=case, name=name: [forward_backward(case.inputs(device, True), name)], device)  # type: ignore[misc]
+
+
 def finished(build: Build | None, report: Report) -> MambaSsm | None:
     """Wait for the build, but leave time for the rows that do not need it."""
     if build is None:
@@ -212,7 +226,8 @@ def check(report: Report, backend: str, case: ScanCase, device: torch.device) ->
             expected = results({name: tensor.double() for name, tensor in inputs.items()}, "reference")
             actual = results(inputs, backend)
             errors = {
-                name: float((actual[name].double() - wanted).norm() / wanted.norm()) for name, wanted in expected.items()
+                name: float((actual[name].double() - wanted).norm() / wanted.norm())
+                for name, wanted in expected.items()
             }
             row["channels_last" if channels_last else "contiguous"] = errors
             row["right"] = row.get("right", True) and all(error < TOLERANCE[case.dtype] for error in errors.values())
@@ -239,7 +254,7 @@ def scan_rows(
     bytes_each = torch.tensor([], dtype=case.dtype).element_size()
     sets = sets_for(4 * case.batch * case.channels * case.length * bytes_each)
     floors = gpu_floors.floor_ms(
-        report.values["floors"], case.batch, case.channels, case.length, STATES, bytes_each, tensors=4
+        report.values["floors"], case.batch, case.channels, case.length, case.states, bytes_each, tensors=4
     )
     candidates: list[tuple[str, bool, str, Callable[[Inputs], Callable[[], Any]]]] = []
     for name in usable:
@@ -287,7 +302,10 @@ def timed(report: Report, calls: Callable[[], list[Callable[[], Any]]], device: 
     try:
         made = calls()
         times: dict[str, Any] = median_ms(made, device)
-        times["graph_ms"] = graph_ms(made[0], device)
+        try:
+            times["graph_ms"] = graph_ms(made[0], device)
+        except Exception as error:  # not everything can be captured
+            times["graph_reason"] = f"{type(error).__name__}: {str(error)[:300]}"
         return times
     except Exception as error:  # out of memory, or a candidate that cannot take this size
         return {"reason": f"{type(error).__name__}: {str(error)[:300]}"}
@@ -330,7 +348,11 @@ def ratio_to_rival(row: dict[str, Any], values: dict[str, Any]) -> str:
     same = ("batch", "channels", "length", "height", "width", "dtype", "pass")
     for other in [*values["scans"], *values["images"]]:
         alike = all(other.get(key) == row.get(key) for key in same)
-        if alike and other["candidate"] == "mamba-ssm" != row["candidate"] and not math.isnan(other.get("median_ms", math.nan)):
+        if (
+            alike
+            and other["candidate"] == "mamba-ssm" != row["candidate"]
+            and not math.isnan(other.get("median_ms", math.nan))
+        ):
             return f"{other['median_ms'] / row['median_ms']:.2f}"
     return ""
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from MambaSegmentLib.kernels import Direction, all_directions, directional_scan, selective_scan
 
-STATES = 16
 Inputs = dict[str, Tensor]
 
 
@@ -22,6 +21,7 @@ class ScanCase:
     channels: int
     length: int
     dtype: torch.dtype = torch.float32
+    states: int = 16
 
     def inputs(self, device: torch.device, channels_last: bool, seed: int = 0) -> Inputs:
         generator = torch.Generator(device).manual_seed(seed)
@@ -34,10 +34,10 @@ class ScanCase:
                 return normal(self.batch, self.length, width).transpose(1, 2)
             return normal(self.batch, width, self.length)
 
-        rates = torch.arange(1.0, STATES + 1, device=device).repeat(self.channels, 1)
+        rates = torch.arange(1.0, self.states + 1, device=device).repeat(self.channels, 1)
         return {
             "u": sequence(self.channels), "delta": 0.5 * sequence(self.channels) - 2, "A": -rates,
-            "B": sequence(STATES), "C": sequence(STATES), "D": normal(self.channels).float(),
+            "B": sequence(self.states), "C": sequence(self.states), "D": normal(self.channels).float(),
             "z": sequence(self.channels), "delta_bias": normal(self.channels).float(),
         }  # fmt: skip
 
@@ -51,6 +51,7 @@ class ImageCase:
     height: int
     width: int
     dtype: torch.dtype = torch.float32
+    states: int = 16
 
     @property
     def directions(self) -> tuple[Direction, ...]:
@@ -67,8 +68,8 @@ class ImageCase:
         rows = 4 * self.channels
         return {
             "u": image(self.channels), "delta": 0.5 * image(rows) - 2,
-            "A": -torch.arange(1.0, STATES + 1, device=device).repeat(rows, 1),
-            "B": image(4, STATES), "C": image(4, STATES), "D": torch.ones(rows, device=device),
+            "A": -torch.arange(1.0, self.states + 1, device=device).repeat(rows, 1),
+            "B": image(4, self.states), "C": image(4, self.states), "D": torch.ones(rows, device=device),
             "delta_bias": torch.zeros(rows, device=device),
         }  # fmt: skip
 
@@ -117,12 +118,12 @@ class MambaSsm:
     def __init__(self, extension: ModuleType) -> None:
         self._extension = extension
 
-    def forward(self, inputs: Inputs, groups: int = 1) -> Callable[[], Any]:
-        u, delta, A, B, C, D, z, bias = self._tensors(inputs, groups)
+    def forward(self, inputs: Inputs) -> Callable[[], Any]:
+        u, delta, A, B, C, D, z, bias = self._tensors(inputs)
         return lambda: self._extension.fwd(u, delta, A, B, C, D, z, bias, True)
 
-    def forward_backward(self, inputs: Inputs, groups: int = 1) -> Callable[[], Any]:
-        u, delta, A, B, C, D, z, bias = self._tensors(inputs, groups)
+    def forward_backward(self, inputs: Inputs) -> Callable[[], Any]:
+        u, delta, A, B, C, D, z, bias = self._tensors(inputs)
         upstream = torch.randn_like(u)
 
         def call() -> Any:
@@ -164,14 +165,16 @@ class MambaSsm:
         channels, size = case.channels, (case.height, case.width)
         orders = case.directions
         u = torch.cat([order.tokens(inputs["u"]) for order in orders], 1)
-        delta = torch.cat([order.tokens(part) for order, part in zip(orders, inputs["delta"].split(channels, 1), strict=True)], 1)
+        delta = torch.cat(
+            [order.tokens(part) for order, part in zip(orders, inputs["delta"].split(channels, 1), strict=True)], 1
+        )
         B, C = (torch.stack([o.tokens(inputs[n][:, k]) for k, o in enumerate(orders)], 1) for n in ("B", "C"))
         y = scan(u, delta, inputs["A"], B.contiguous(), C.contiguous(), inputs["D"], inputs["delta_bias"])
         parts = [order.image(part, size) for order, part in zip(orders, y.split(channels, 1), strict=True)]
         return parts[0] + parts[1] + parts[2] + parts[3]
 
-    def _tensors(self, inputs: Inputs, groups: int) -> tuple[Tensor | None, ...]:
-        B, C = (inputs[name].unflatten(1, (groups, STATES)).contiguous() for name in ("B", "C"))
+    def _tensors(self, inputs: Inputs) -> tuple[Tensor | None, ...]:
+        B, C = (inputs[name][:, None].contiguous() for name in ("B", "C"))
         z = inputs.get("z")
         return (
             inputs["u"].contiguous(), inputs["delta"].contiguous(), inputs["A"], B, C, inputs["D"],
@@ -184,7 +187,9 @@ def _function_of(extension: ModuleType) -> Any:
 
     class Function(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor) -> Tensor:
+        def forward(
+            ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor
+        ) -> Tensor:
             out, kept = extension.fwd(u, delta, A, B, C, D, None, bias, True)[:2]
             ctx.save_for_backward(u, delta, A, B, C, D, bias, kept)
             return out

@@ -9,9 +9,11 @@ import torch
 
 ROTATED_BYTES = 300e6  # several times the largest cache
 MOST_SETS = 8
+SECONDS = 0.4  # for one candidate
+FEWEST_ROUNDS = 5
 
 
-def median_ms(calls: Sequence[Callable[[], object]], device: torch.device, seconds: float = 0.4) -> dict[str, float]:
+def median_ms(calls: Sequence[Callable[[], object]], device: torch.device) -> dict[str, float]:
     """Time of one call, the calls (the same work on different memory) taking turns.
 
     Returns:
@@ -20,10 +22,7 @@ def median_ms(calls: Sequence[Callable[[], object]], device: torch.device, secon
     for call in calls:  # compiles, fills caches of memory
         call()
     _wait(device)
-    started = time.perf_counter()
-    calls[0]()
-    _wait(device)
-    rounds = max(5, min(200, int(seconds / max(time.perf_counter() - started, 1e-6))))
+    rounds = max(FEWEST_ROUNDS, min(200, int(1e3 * SECONDS / max(_once(calls[0], device), 1e-3))))
     times = [_once(call, device) for call in itertools.islice(itertools.cycle(calls), rounds)]
     quarters = statistics.quantiles(times, n=4)
     return {

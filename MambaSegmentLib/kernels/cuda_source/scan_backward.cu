@@ -49,7 +49,7 @@ extern "C" __global__ void __launch_bounds__(LANES, WARPS_FORWARD) scan_back_sum
 #pragma unroll
         for (int i = 0; i < 4; i++) {
           if (n + i >= STATES) continue;
-          const float a = exp2_fast(step * A[n + i]);
+          const float a = decay_of(step * A[n + i], n + i);
           s[n + i] = a * s[n + i] + input * b_row[i];
           decay[n + i] *= a;
           adjoint[n + i] += decay[n + i] * (upstream * c_row[i]);
@@ -142,7 +142,7 @@ extern "C" __global__ void __launch_bounds__(LANES, WARPS_BACKWARD) scan_back_fi
 #pragma unroll
         for (int i = 0; i < 4; i++) {
           before[t + i] = s;
-          a[t + i] = exp2_fast(step[t + i] * (rate * LOG2_E));
+          a[t + i] = decay_of(step[t + i] * (rate * LOG2_E), t + i);
           s = a[t + i] * s + input[t + i] * b_row[i];
           sums[TILE + t + i] = upstream[t + i] * s;
           y[t + i] += s * c_row[i];

@@ -1,7 +1,8 @@
 // What all kernels of the scan share: parameters, number formats, the place of a block, tiles in shared memory.
 //
-// Compiled at run time, with these macros given: STATES (N), TYPE_SEQUENCE (of u, delta, z and their gradients),
-// TYPE_OUT (of y and du), TYPE_GROUPED (of B and C). The three type macros name one of Single, Half, Brain below.
+// Compiled at run time, with these macros given: STATES (N), EXPONENTIALS_ON_FMA (of 16, see decay_of), TYPE_SEQUENCE (of
+// u, delta, z and their gradients), TYPE_OUT (of y and du), TYPE_GROUPED (of B and C). The three type macros name one of
+// Single, Half, Brain below.
 //
 // One warp is one block. Its 32 lanes are 32 neighbouring channels of one group; it walks one chunk of the sequence in
 // tiles of TILE steps. A tile is brought to shared memory along whichever of its two sides is adjacent in device memory,
@@ -171,6 +172,26 @@ __device__ inline void load_states_by_row(const Grouped& from, const Place& at, 
     const int t = from.state == 1 ? i / STATES : i % TILE, n = from.state == 1 ? i % STATES : i / TILE;
     tile[n][t] = t < count ? to_float(start[tokens[t] * from.token + n * from.state]) : 0.0f;
   }
+}
+
+// 2^x without the special-function units: x = i + f with |f| <= 1/2, 2^f by a polynomial (fitted; relative error 1e-7).
+// Saturates outside 2^-126 .. 2^126.
+__device__ inline float exp2_polynomial(float x) {
+  const float bounded = x < -126.0f ? -126.0f : x > 126.0f ? 126.0f : x;  // what is not a number stays so
+  const float shifted = bounded + 12582912.0f;  // 1.5 * 2^23: the sum's last bits are x rounded
+  const float f = bounded - (shifted - 12582912.0f);
+  float y = 0.00132647f;
+  y = y * f + 0.00967151f;
+  y = y * f + 0.05550734f;
+  y = y * f + 0.24022242f;
+  y = y * f + 0.69314698f;
+  y = y * f + 1.0f;
+  return y * bits_to_float((float_to_bits(shifted) << 23) + 0x3f800000u);
+}
+
+// exp2(x); of 16 that follow each other, EXPONENTIALS_ON_FMA by the polynomial. `which` is known to the compiler.
+__device__ inline float decay_of(float x, int which) {
+  return which % 16 < EXPONENTIALS_ON_FMA ? exp2_polynomial(x) : exp2_fast(x);
 }
 
 __device__ inline float softplus(float x) { return x > 20.0f ? x : log1pf(exp2_fast(x * LOG2_E)); }

@@ -32,7 +32,7 @@ extern "C" __global__ void __launch_bounds__(LANES, WARPS_FORWARD) scan_summary(
         const float row[4] = {b.x, b.y, b.z, b.w};
 #pragma unroll
         for (int i = 0; i < 4; i++)
-          if (n + i < STATES) s[n + i] = exp2_fast(step * A[n + i]) * s[n + i] + input * row[i];
+          if (n + i < STATES) s[n + i] = decay_of(step * A[n + i], n + i) * s[n + i] + input * row[i];
       }
     }
   }
@@ -81,7 +81,7 @@ extern "C" __global__ void __launch_bounds__(LANES, WARPS_FORWARD) scan_finish(c
 #pragma unroll
         for (int i = 0; i < 4; i++) {
           if (n + i >= STATES) continue;
-          s[n + i] = exp2_fast(step * A[n + i]) * s[n + i] + input * b_row[i];
+          s[n + i] = decay_of(step * A[n + i], n + i) * s[n + i] + input * b_row[i];
           y[i] += s[n + i] * c_row[i];
         }
       }

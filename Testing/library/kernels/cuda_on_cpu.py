@@ -38,8 +38,14 @@ def _folder() -> tempfile.TemporaryDirectory:
 
 
 @functools.cache
-def library(states: int, sequence: str, out: str, grouped: str) -> ctypes.CDLL:
-    macros = {"STATES": states, "TYPE_SEQUENCE": sequence, "TYPE_OUT": out, "TYPE_GROUPED": grouped}
+def library(states: int, on_fma: int, sequence: str, out: str, grouped: str) -> ctypes.CDLL:
+    macros = {
+        "STATES": states,
+        "EXPONENTIALS_ON_FMA": on_fma,
+        "TYPE_SEQUENCE": sequence,
+        "TYPE_OUT": out,
+        "TYPE_GROUPED": grouped,
+    }
     parts = ("scan_common.cu", "scan_forward.cu", "scan_combine.cu", "scan_backward.cu")
     text = "\n".join(cuda_source_text.part(name) for name in parts)
     stem = Path(_folder().name) / "_".join(map(str, macros.values()))
@@ -67,7 +73,7 @@ class HostLauncher:
         self.task = task
         self.parameters = BoundParameters(task)
         names = [TYPE_NAMES[dtype] for dtype in (task.inputs["u"].dtype, out_dtype, task.inputs["B"].dtype)]
-        self.library = library(task.shape[4], *names)
+        self.library = library(task.shape[4], cuda_source_text.EXPONENTIALS_ON_FMA, *names)
 
     def launch(self, kernel, **buffers):
         self.parameters.set(**buffers)

@@ -43,7 +43,9 @@ def chunks_of(monkeypatch):
 
 
 def compare(inputs, tolerance=2e-6, **options):
-    assert_same(run(inputs, NAME, torch.float32, **options), run(inputs, "reference", torch.float64, **options), tolerance)
+    assert_same(
+        run(inputs, NAME, torch.float32, **options), run(inputs, "reference", torch.float64, **options), tolerance
+    )
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous", "strided"])
@@ -64,7 +66,9 @@ def test_groups_odd_channel_counts_and_numbers_of_states(channels, groups, state
     compare(scan_inputs(channels=channels, groups=groups, states=states, length=70))
 
 
-@pytest.mark.parametrize("absent", [("D",), ("z",), ("delta_bias",), ("initial_state",), ("D", "z", "delta_bias", "initial_state")])
+@pytest.mark.parametrize(
+    "absent", [("D",), ("z",), ("delta_bias",), ("initial_state",), ("D", "z", "delta_bias", "initial_state")]
+)
 @pytest.mark.parametrize("softplus", [True, False])
 def test_optional_arguments_may_be_absent(chunks_of, absent, softplus):
     chunks_of(32)
@@ -91,6 +95,14 @@ def test_mixed_dtypes_compute_in_single_precision():
     y = selective_scan(**mixed, delta_softplus=True, backend=NAME)
     expected = selective_scan(**same, delta_softplus=True, backend="reference")
     torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("delta_scale", [1, 40])
+def test_exponentials_by_polynomial(monkeypatch, delta_scale):
+    monkeypatch.setattr(cuda_on_cpu.cuda_source_text, "EXPONENTIALS_ON_FMA", 16)
+    inputs = scan_inputs(channels=16, length=66)
+    inputs["delta"] = inputs["delta"] * delta_scale
+    compare(inputs, 2e-5)
 
 
 def test_extreme_values_stay_finite_and_right():
@@ -163,7 +175,9 @@ def test_gradients_without_what_forward_keeps(chunks_of):
     order = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
     arguments = check_arguments(*(inputs[name] for name in order), True, inputs["initial_state"])
     generator = torch.Generator().manual_seed(1)
-    dy, d_last = (torch.randn(expected[n].shape, dtype=torch.float64, generator=generator).float() for n in ("y", "state"))
+    dy, d_last = (
+        torch.randn(expected[n].shape, dtype=torch.float64, generator=generator).float() for n in ("y", "state")
+    )
     found = cuda_on_cpu.gradients(arguments, dy, d_last)
     assert_same({"d_A": found[2], "d_u": found[0]}, {n: expected[n] for n in ("d_A", "d_u")}, 2e-6)
 
@@ -181,7 +195,7 @@ def test_nvrtc_compiles_the_kernels(architecture, dtype, tmp_path, monkeypatch):
     from MambaSegmentLib.kernels import cuda_driver, cuda_scan, cuda_source_text
 
     monkeypatch.setenv("MAMBASEGMENT_KERNEL_CACHE", str(tmp_path))
-    macros = cuda_scan.macros_of(16, dtype, torch.float32, dtype)
+    macros = cuda_scan.macros_of(16, dtype, torch.float32, dtype, on_fma=2)
     for names, kernels in (
         (cuda_source_text.FORWARD, (b"scan_summary", b"scan_finish", b"scan_combine")),
         (cuda_source_text.BACKWARD, (b"scan_back_summary", b"scan_back_finish")),
