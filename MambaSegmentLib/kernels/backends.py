@@ -8,8 +8,8 @@ The rule, in order; the first backend that is available, not distrusted (trust.p
     AMD GPU       the same                 triton, chunked
     any           float64, other devices   chunked
 
-The environment variable MAMBASEGMENT_BACKEND names one that is taken before all others wherever it can be used. The order
-on a GPU is a guess from the cost model of gpu_plan.py until it has been measured on one. Imports nothing heavy
+The environment variable MAMBASEGMENT_BACKEND names one that is taken before all others wherever it can be used. The
+order on a GPU is a guess from the cost model of gpu_plan.py until it has been measured on one. Imports nothing heavy
 beyond torch: whether a backend works is found out at its first use.
 """
 

@@ -1,4 +1,4 @@
-"""The parameters of the CUDA kernels as bytes: the struct ScanParameters of cuda_source/scan_common.cu, field by field."""
+"""The parameters of the CUDA kernels as bytes: the struct ScanParameters of cuda_source/scan_common.cu."""
 
 import ctypes
 
@@ -15,13 +15,13 @@ _ADDRESS, _INDEX, _INT = ctypes.c_uint64, ctypes.c_int64, ctypes.c_int
 class Sequence(ctypes.Structure):
     """A tensor (B, D, L); strides count elements."""
 
-    _fields_ = [("data", _ADDRESS), ("batch", _INDEX), ("channel", _INDEX), ("token", _INDEX)]  # noqa: RUF012
+    _fields_ = [("data", _ADDRESS), ("batch", _INDEX), ("channel", _INDEX), ("token", _INDEX)]
 
 
 class Grouped(ctypes.Structure):
     """A tensor (B, G, N, L)."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("data", _ADDRESS), ("batch", _INDEX), ("group", _INDEX), ("state", _INDEX), ("token", _INDEX)
     ]  # fmt: skip
 
@@ -37,7 +37,7 @@ CONTIGUOUS = (
 class ScanParameters(ctypes.Structure):
     """What every kernel gets, by value."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         *((name, Sequence) for name in SEQUENCES),
         *((name, Grouped) for name in GROUPED),
         *((name, _ADDRESS) for name in CONTIGUOUS),
@@ -77,7 +77,7 @@ class BoundParameters:
 
 
 def launch_shape(kernel: str, task: ScanTask) -> tuple[int, tuple[int, int]]:
-    """Blocks, and threads (x, y) of each: a warp a block, but for scan_combine, which has a warp a segment of chunks."""
+    """Blocks, and threads (x, y) of each: one warp, but for scan_combine, which has one for each segment of chunks."""
     if kernel != "scan_combine":
         return task.warps, (32, 1)
     batch, channels, _, _, states = task.shape

@@ -46,7 +46,7 @@ def run(name: str, arguments: ScanArguments) -> tuple[Tensor, Tensor]:
 def run_directional(
     name: str, arguments: "DirectionalArguments", composed: Callable[["DirectionalArguments", str], Tensor]
 ) -> Tensor:
-    """The scan along several directions, fused where the backend can; else, or if that fails, `composed` of single ones.
+    """The scan along several directions, fused where the backend can; else, or if that fails, `composed`.
 
     Raises:
         ConfigError: no such backend, or one that cannot take this input.

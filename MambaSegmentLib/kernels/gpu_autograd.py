@@ -8,8 +8,8 @@ from torch import Tensor
 
 from . import chunked, trust
 from .arguments import ScanArguments
-from .gradients import gradients_by_autograd
 from .gpu_passes import Bind, ScanGradients, backward, forward, make_task
+from .gradients import gradients_by_autograd
 
 _PROCESSORS_ELSEWHERE = 4  # of a device that is no GPU: kernels under test on a CPU, where chunks should be cut too
 

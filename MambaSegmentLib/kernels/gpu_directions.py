@@ -1,9 +1,9 @@
 """The scan along several directions of a feature map on a GPU: one set of passes a direction, on the tokens in place.
 
-A direction is an order of tokens (token_order.py) that the kernels turn into addresses, so nothing is reordered in memory.
-The directions follow each other on the stream, and each adds its result to what is there: every token of a channel is
-written by one thread of one launch, so the sum needs no atomic operations and has one order. With half-precision input it is
-kept in float32 until the last direction is in.
+A direction is an order of tokens (token_order.py) that the kernels turn into addresses, so nothing is reordered in
+memory. The directions follow each other on the stream, and each adds its result to what is there: every token of a
+channel is written by one thread of one launch, so the sum needs no atomic operations and has one order. With
+half-precision input it is kept in float32 until the last direction is in.
 """
 
 from typing import Any

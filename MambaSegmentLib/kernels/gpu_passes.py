@@ -2,13 +2,13 @@
 
 Forward, where the sequence is cut into chunks:     scan_summary -> scan_combine -> scan_finish
 backward:                 scan_back_summary -> scan_combine, from the end -> scan_back_finish
-With one chunk there is nothing to combine. gpu_plan.py says when to cut, README.md has the equations. All sums run in an
-order that the shapes alone decide, so results are the same at each run. Nothing here waits for the GPU.
+With one chunk there is nothing to combine. gpu_plan.py says when to cut, README.md has the equations. All sums run in
+an order that the shapes alone decide, so results are the same at each run. Nothing here waits for the GPU.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ class ScanTask:
         """(B, D, L, G, N)."""
         u, B = self.inputs["u"], self.inputs["B"]
         assert u is not None and B is not None
-        return (*u.shape, B.shape[1], B.shape[2])  # type: ignore[return-value]
+        return (*u.shape, B.shape[1], B.shape[2])
 
     @property
     def blocks_of_group(self) -> int:
@@ -112,7 +112,7 @@ def forward(
         y: to be written, of any dtype; a new one of the dtype and layout of u if None.
         add: to what is in y.
     """
-    batch, channels, length, _, states = task.shape
+    batch, channels, _, _, states = task.shape
     u = task.inputs["u"]
     assert u is not None
     out = laid_out_like(u) if y is None else y

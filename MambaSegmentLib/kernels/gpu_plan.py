@@ -1,17 +1,18 @@
 """How a scan is cut into chunks for a GPU, from its shape alone.
 
-A GPU is kept busy by warps: 32 channels of one chunk each. Where the channels alone give too few of them, the sequence is
-cut, at a price: the state that enters a chunk is known only after a first walk over all chunks.
+A GPU is kept busy by warps: 32 channels of one chunk each. Where the channels alone give too few of them, the sequence
+is cut, at a price: the state that enters a chunk is known only after a first walk over all chunks.
 
 The cost model, in units of one walk over the sequence at full speed:
 
     one chunk           1 x max(1, full / warps)       warps = batch x blocks of 32 channels
     several chunks      2                              a walk for the summaries, a walk for the result
 
-so the sequence is cut when the channels give less than half of the warps that fill the chip. A walk costs 16 exponentials a
-channel and step for 16 states, and a multiprocessor has 16 special-function units, so no walk takes less than one cycle for
-a channel and step on one multiprocessor; at four bytes a number the traffic of a walk (8 to 16 bytes) takes about as long.
-The numbers below were chosen from this arithmetic and the compiler's register counts; no GPU has confirmed them yet.
+so the sequence is cut when the channels give less than half of the warps that fill the chip. A walk costs 16
+exponentials a channel and step for 16 states, and a multiprocessor has 16 special-function units, so no walk takes less
+than one cycle for a channel and step on one multiprocessor; at four bytes a number the traffic of a walk (8 to 16
+bytes) takes about as long. The numbers below were chosen from this arithmetic and the compiler's register counts; no
+GPU has confirmed them yet.
 """
 
 import math

@@ -15,8 +15,8 @@ def gradients_by_autograd(
 ) -> tuple[Tensor | None, ...]:
     """Run `scan` again and differentiate it; in the order of `arguments.tensors()`, None for what is absent.
 
-    On a thread of its own: the body of an operator runs with autograd switched off in its thread in a way that cannot be
-    undone there by public means, and a new thread starts afresh.
+    On a thread of its own: the body of an operator runs with autograd switched off in its thread in a way that cannot
+    be undone there by public means, and a new thread starts afresh.
     """
     found: list[tuple[Tensor | None, ...]] = []
     errors: list[Exception] = []

@@ -1,10 +1,12 @@
 """The scan as an operator of PyTorch's own kind, for whatever looks at operators rather than running them.
 
 torch.compile and torch.export, fake tensors and the FLOP counter cannot look into compiled kernels. For them
-`selective_scan` is one operator with a rule for its shapes, its derivative and its cost. In an ordinary call nobody looks, and
-the backend is called directly: an operator written in Python would add tens of microseconds to each call.
+`selective_scan` is one operator with a rule for its shapes, its derivative and its cost. In an ordinary call nobody
+looks, and the backend is called directly: an operator written in Python would add tens of microseconds to each call.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,9 +43,7 @@ def scan_operator(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     """y (B, D, L) in the dtype of u, laid out as _like(u) says, and the last state; B and C (B, G, N, L)."""
-    arguments = ScanArguments(
-        *_detached(u, delta, A, B, C), *_detached(D, z, delta_bias), delta_softplus, *_detached(initial_state)
-    )
+    arguments = _arguments(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus)
     with torch.no_grad():
         y, last = run(backend, arguments)
         wanted = _like(u)
@@ -77,9 +77,7 @@ def backward_operator(
     d_last: Tensor,
 ) -> list[Tensor]:
     """The derivatives by the tensors that are there, in their order, contiguous."""
-    arguments = ScanArguments(
-        *_detached(u, delta, A, B, C), *_detached(D, z, delta_bias), delta_softplus, *_detached(initial_state)
-    )
+    arguments = _arguments(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus)
     module = BACKENDS[resolve(backend, u.device, u.dtype, A.shape[1])].load()
     own = getattr(module, "gradients", None)
     found = (
@@ -112,24 +110,24 @@ def _derivative(ctx: Any, dy: Tensor, d_last: Tensor) -> tuple[Any, ...]:
 scan_operator.register_autograd(_derivative, setup_context=_keep)
 
 
-def _flops(batch: int, channels: int, length: int, states: int, *, backward: bool) -> int:
+def _flops(u: Sequence[int], states: int, *, backward: bool) -> int:
     """Additions, multiplications and exponentials, each as one.
 
     A state and step: delta A, its exponential, delta u B, and two each to advance the state and to read it out. The way
-    back: the same again for the state, and of README.md's equations two each for g, w, dA, ddelta and d(delta u), one for
-    each product of dB and dC and one for each of their sums over channels.
+    back: the same again for the state, and of README.md's equations two each for g, w, dA, ddelta and d(delta u), one
+    for each product of dB and dC and one for each of their sums over channels.
     """
-    return batch * channels * length * states * (7 + 14 if backward else 7)
+    return math.prod(u) * states * (7 + 14 if backward else 7)
 
 
 @register_flop_formula(torch.ops.mambasegment.selective_scan)
 def _(u: Any, delta: Any, A: Any, *others: Any, out_shape: Any = None, **named: Any) -> int:
-    return _flops(*u, A[1], backward=False)
+    return _flops(u, A[1], backward=False)
 
 
 @register_flop_formula(torch.ops.mambasegment.selective_scan_backward)
 def _(u: Any, delta: Any, A: Any, *others: Any, out_shape: Any = None, **named: Any) -> int:
-    return _flops(*u, A[1], backward=True)
+    return _flops(u, A[1], backward=True)
 
 
 def _like(u: Tensor) -> Tensor:
@@ -140,5 +138,8 @@ def _like(u: Tensor) -> Tensor:
     return u.new_empty(batch, channels, length)
 
 
-def _detached(*tensors: Any) -> tuple[Any, ...]:
-    return tuple(None if tensor is None else tensor.detach() for tensor in tensors)
+def _arguments(*tensors_and_softplus: Any) -> ScanArguments:
+    *tensors, softplus = tensors_and_softplus
+    plain: list[Any] = [None if tensor is None else tensor.detach() for tensor in tensors]
+    u, delta, A, B, C, D, z, bias, initial = plain
+    return ScanArguments(u, delta, A, B, C, D, z, bias, softplus, initial)

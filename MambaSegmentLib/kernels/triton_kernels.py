@@ -1,4 +1,4 @@
-"""The kernels of gpu_passes.py in Triton: the same passes over the same buffers as cuda_source/, in blocks of 32 channels.
+"""The kernels of gpu_passes.py in Triton: the passes and buffers of cuda_source/, in blocks of 32 channels.
 
 A program has one warp, so the 32 channels of a block lie in its lanes and everything else of a block in registers. The
 walks take one step of all states at a time; the last pass of the way back takes one state of a tile of steps at a time.

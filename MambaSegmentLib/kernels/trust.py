@@ -1,8 +1,8 @@
 """Kernels that are compiled on the user's machine are not believed before they have been seen to be right.
 
 Before a backend that asks for it is used on a device with a dtype, a number of states and with or without gradients for
-the first time, it computes a small scan (small_scans.py), and `chunked` the same one. If they differ, or if the backend fails then or later,
-it is not used on that device any more in this process; one warning says so.
+the first time, it computes a small scan (small_scans.py), and `chunked` the same one. If they differ, or if the backend
+fails then or later, it is not used on that device any more in this process; one warning says so.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""What is computed and timed on a GPU: scans of the sizes that networks of this project have, and images in four directions."""
+"""What is timed on a GPU: scans of the sizes that networks of this project have, and images in four directions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -138,7 +138,7 @@ class MambaSsm:
         return gated[0] if gated else out
 
     def image_forward(self, inputs: Inputs, case: ImageCase) -> Callable[[], Any]:
-        """Four copies of the image in one call with four groups, then put back and added: how SS2D is usually written."""
+        """Four copies of the image in one call with four groups, put back and added: as SS2D is usually written."""
 
         def call() -> Any:
             with torch.no_grad():

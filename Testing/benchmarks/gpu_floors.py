@@ -1,4 +1,4 @@
-"""What no scan can be faster than on this GPU: the memory's copy bandwidth and the rate of exponentials, both measured."""
+"""What no scan on this GPU can be faster than: copying its memory, and its exponentials; both measured."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ _ROUNDS, _THREADS, _BLOCKS_PER_PROCESSOR = 4096, 512, 4
 
 
 def measure(device: torch.device, copy_bytes: int) -> dict[str, Any]:
-    """bytes_per_s of a copy (read plus written), exponentials_per_s (None with the reason beside it if not measured)."""
+    """bytes_per_s of a copy (read plus written), exponentials_per_s (None, and why, if not measured)."""
     source = torch.randn(copy_bytes // 4, device=device)
     target = torch.empty_like(source)
     copied = median_ms([lambda: target.copy_(source)], device)
@@ -44,7 +44,7 @@ def _exponentials_per_s(device: torch.device) -> float:
     from MambaSegmentLib.kernels import cuda_driver
 
     class Parameters(ctypes.Structure):
-        _fields_ = [("out", ctypes.c_uint64), ("rounds", ctypes.c_int)]  # noqa: RUF012
+        _fields_ = [("out", ctypes.c_uint64), ("rounds", ctypes.c_int)]
 
     facts = torch.cuda.get_device_properties(device)
     module = cuda_driver.Module(cuda_driver.compiled(_EXPONENTIALS, 10 * facts.major + facts.minor, ()), device)

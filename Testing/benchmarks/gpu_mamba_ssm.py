@@ -1,7 +1,7 @@
 """mamba-ssm's compiled scan, built from a source distribution for the present GPU alone, and called directly.
 
-Its set-up names many architectures and would take long; the copy that is built here names one. The extension is loaded without
-the package around it, which wants more than the scan does. Nothing of it is kept.
+Its set-up names many architectures and would take long; the copy that is built here names one. The extension is loaded
+without the package around it, which wants more than the scan does. Nothing of it is kept.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""How the CUDA scan's time depends on the numbers that were chosen from arithmetic: gpu_plan.py and EXPONENTIALS_ON_FMA."""
+"""How the CUDA scan's time depends on numbers chosen from arithmetic: gpu_plan.py and EXPONENTIALS_ON_FMA."""
 
 import contextlib
 from collections.abc import Callable, Iterator

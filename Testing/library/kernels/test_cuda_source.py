@@ -1,7 +1,7 @@
-"""The text of the CUDA kernels, run on the CPU thread by thread, against the recurrence; and compiled for GPUs by NVRTC.
+"""The text of the CUDA kernels, run on the CPU thread by thread against the recurrence, and compiled for GPUs by NVRTC.
 
-What this shows is that the kernels compute the right thing in whichever order their threads run. Nothing here has run on a
-GPU: the speed, its own exponentials and the launch through the driver are for Testing/benchmarks/gpu.py.
+What this shows is that the kernels compute the right thing in whichever order their threads run. Nothing here has run
+on a GPU: the speed, its own exponentials and the launch through the driver are for Testing/benchmarks/gpu.py.
 """
 
 import importlib.util

@@ -204,7 +204,7 @@ def test_auto_takes_numba_for_single_and_chunked_for_double_precision():
     assert choose_backend(torch.device("cpu"), torch.float64).name == "chunked"
     assert choose_backend(torch.device("cuda"), torch.float32).name == "chunked"
     for info in available_backends():
-        assert info.available
+        assert info.available or "cpu" not in info.devices
         assert info.reason
 
 

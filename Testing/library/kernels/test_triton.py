@@ -1,4 +1,4 @@
-"""The Triton kernels against the recurrence in Triton's interpreter, and compiled for a GPU. Nothing here runs on one."""
+"""The Triton kernels against the recurrence in Triton's interpreter, and compiled for a GPU; nothing runs on one."""
 
 import importlib.util
 import json

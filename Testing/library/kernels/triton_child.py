@@ -1,4 +1,4 @@
-"""The Triton kernels in Triton's interpreter, in a process of its own: the environment must say so before triton is imported.
+"""The Triton kernels in Triton's interpreter, in a process of its own: it is chosen before triton is imported.
 
 Prints a JSON object: for each case the largest error of each value, relative to the largest value.
 """

@@ -32,7 +32,7 @@ def compiled(name: str, capability: int, pointer: str = "*bf16"):
         elif parameter.endswith(("_d", "_n")):  # channels and states are adjacent
             signature[parameter] = "constexpr"
             constants[parameter] = 1
-        elif "_" in parameter and parameter.split("_")[0] in SEQUENCES or parameter in (
+        elif ("_" in parameter and parameter.split("_")[0] in SEQUENCES) or parameter in (
             "channels", "groups", "length", "chunks", "steps", "batches", "n1", "n2", "s0", "s1", "s2",
         ):  # fmt: skip
             signature[parameter] = "i32"
