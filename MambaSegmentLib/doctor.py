@@ -24,8 +24,8 @@ def examine() -> dict[str, Any]:
 
     Returns:
         JSON-ready: `mambasegment`, `python`, `platform`, `packages` (name to version or None), `devices`, `device`
-        (what "auto" takes), `kernels`, `kernel` (what "auto" takes there, None without torch), `kernel_reason`, `memory`
-        {total_bytes, available_bytes}, `store` {folders, models}, `advice` (sentences).
+        (what "auto" takes), `kernels`, `kernel` (what "auto" takes there, None without torch), `kernel_reason`,
+        `memory` {total_bytes, available_bytes}, `store` {folders, models}, `advice` (sentences).
     """
     import psutil
 
@@ -58,7 +58,7 @@ def as_text(report: Mapping[str, Any]) -> str:
         f"memory        {memory['available_bytes'] / _GB:.1f} GB free of {memory['total_bytes'] / _GB:.1f} GB",
         "",
         "packages",
-        *(f"  {name:<12} {version or 'not installed'}" for name, version in report["packages"].items()),
+        *(f"  {name:<18} {version or 'not installed'}" for name, version in report["packages"].items()),
         "",
         "devices",
         *(
