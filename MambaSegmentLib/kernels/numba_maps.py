@@ -1,0 +1,186 @@
+"""Tiles of a feature map of any strides, axis order and floating dtype, told to the kernels as rows of integers.
+
+A view is one row of int64: address, kind of dtype, then strides in elements: of the batch, of the group of channels,
+of the channel (or the state, for B and C), and of up to three spatial axes from the slowest visited to the fastest.
+A tile is TILE consecutive tokens in that order; the fastest axis is walked in runs, so no copy of the map is made.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .numba_moves import (
+    BFLOAT,
+    BYTES,
+    HALF,
+    SINGLE,
+    add_rows,
+    add_squares,
+    read_bfloat,
+    read_half,
+    read_rows_bfloat,
+    read_rows_half,
+    read_rows_single,
+    read_single,
+    read_squares_bfloat,
+    read_squares_half,
+    read_squares_single,
+    write_bfloat,
+    write_half,
+    write_rows_bfloat,
+    write_rows_half,
+    write_rows_single,
+    write_single,
+    write_squares_bfloat,
+    write_squares_half,
+    write_squares_single,
+)
+from .numba_simd import LANES, reads_half_precision
+from .numba_tiles import TILE, helper
+
+KINDS = {torch.float32: SINGLE, torch.bfloat16: BFLOAT} | ({torch.float16: HALF} if reads_half_precision() else {})
+ADDRESS, KIND, BY_BATCH, BY_GROUP, BY_CHANNEL, BY_AXIS = range(6)
+COLUMNS, AXES = 8, 3
+
+
+def merged_axes(extents: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
+    """Neighbouring axes that every tensor walks in equal steps become one, so that runs are long.
+
+    Args:
+        extents: of the axes, slowest first. strides: of each tensor along these axes.
+    """
+    kept: list[int] = []
+    steps: list[list[int]] = [[] for _ in strides]
+    for axis, extent in enumerate(extents):
+        if extent == 1:
+            continue
+        if kept and all(step[-1] == stride[axis] * extent for step, stride in zip(steps, strides, strict=True)):
+            kept[-1] *= extent
+            for step, stride in zip(steps, strides, strict=True):
+                step[-1] = stride[axis]
+        else:
+            kept.append(extent)
+            for step, stride in zip(steps, strides, strict=True):
+                step.append(stride[axis])
+    missing = AXES - len(kept)
+    return [1] * missing + kept, [[0] * missing + step for step in steps]
+
+
+def view_of(tensor: Tensor, grouped: bool, skipped: int, axis_strides: Sequence[int]) -> list[int]:
+    """A row for (B, channels, *spatial), or (B, groups, states, *spatial) if `grouped`.
+
+    Args:
+        skipped: channels, or groups, that belong to directions before this one.
+        axis_strides: as `merged_axes` gives them.
+    """
+    strides = tensor.stride()
+    address = tensor.data_ptr() + skipped * strides[1] * tensor.element_size()
+    by_group, by_channel = (strides[1], strides[2]) if grouped else (0, strides[1])
+    return [address, KINDS[tensor.dtype], strides[0], by_group, by_channel, *axis_strides]
+
+
+@helper
+def read_run(address, kind, by_channel, by_time, width, ahead, steps, tile):
+    """`steps` steps of `width` channels into the first rows of a tile; lanes beyond `width` become zero."""
+    done = 0
+    if width == LANES and by_channel == 1:
+        if kind == SINGLE:
+            read_rows_single(address, by_time, ahead, tile.ctypes.data, steps)
+        elif kind == BFLOAT:
+            read_rows_bfloat(address, by_time, ahead, tile.ctypes.data, steps)
+        else:
+            read_rows_half(address, by_time, ahead, tile.ctypes.data, steps)
+        return
+    if width == LANES and by_time == 1:
+        squares = steps // LANES
+        if kind == SINGLE:
+            read_squares_single(address, by_channel, tile.ctypes.data, squares)
+        elif kind == BFLOAT:
+            read_squares_bfloat(address, by_channel, tile.ctypes.data, squares)
+        else:
+            read_squares_half(address, by_channel, tile.ctypes.data, squares)
+        done = squares * LANES
+    size = BYTES[kind]
+    for t in range(done, steps):
+        for k in range(width):
+            place = address + (k * by_channel + t * by_time) * size
+            if kind == SINGLE:
+                tile[t, k] = read_single(place)
+            elif kind == BFLOAT:
+                tile[t, k] = read_bfloat(place)
+            else:
+                tile[t, k] = read_half(place)
+        for k in range(width, LANES):
+            tile[t, k] = np.float32(0.0)
+
+
+@helper
+def write_run(tile, address, kind, by_channel, by_time, width, steps, add):
+    """The inverse of read_run; `add` (float32 memory only) adds to what is there."""
+    done = 0
+    if width == LANES and by_channel == 1:
+        if add:
+            add_rows(tile.ctypes.data, address, by_time, steps)
+        elif kind == SINGLE:
+            write_rows_single(tile.ctypes.data, address, by_time, steps)
+        elif kind == BFLOAT:
+            write_rows_bfloat(tile.ctypes.data, address, by_time, steps)
+        else:
+            write_rows_half(tile.ctypes.data, address, by_time, steps)
+        return
+    if width == LANES and by_time == 1:
+        squares = steps // LANES
+        if add:
+            add_squares(tile.ctypes.data, address, by_channel, squares)
+        elif kind == SINGLE:
+            write_squares_single(tile.ctypes.data, address, by_channel, squares)
+        elif kind == BFLOAT:
+            write_squares_bfloat(tile.ctypes.data, address, by_channel, squares)
+        else:
+            write_squares_half(tile.ctypes.data, address, by_channel, squares)
+        done = squares * LANES
+    size = BYTES[kind]
+    for t in range(done, steps):
+        for k in range(width):
+            place = address + (k * by_channel + t * by_time) * size
+            if add:
+                write_single(place, tile[t, k] + read_single(place))
+            elif kind == SINGLE:
+                write_single(place, tile[t, k])
+            elif kind == BFLOAT:
+                write_bfloat(place, tile[t, k])
+            else:
+                write_half(place, tile[t, k])
+
+
+@helper
+def first_run(view, extents, b, g, channel, start):
+    """Address of token `start`, and its place along the fastest axis."""
+    middle, fast = divmod(start, extents[2])
+    slow, middle = divmod(middle, extents[1])
+    place = b * view[BY_BATCH] + g * view[BY_GROUP] + channel * view[BY_CHANNEL]
+    place += slow * view[BY_AXIS] + middle * view[BY_AXIS + 1] + fast * view[BY_AXIS + 2]
+    return view[ADDRESS] + place * BYTES[view[KIND]], fast
+
+
+@helper
+def read_tile(view, extents, b, g, channel, width, start, steps, ahead, tile):
+    """Tokens start .. start + steps - 1 of `width` channels from `channel` on. `ahead`: tokens to what is read next."""
+    done = 0
+    while done < steps:
+        address, fast = first_run(view, extents, b, g, channel, start + done)
+        run = min(steps - done, extents[2] - fast)
+        read_run(address, view[KIND], view[BY_CHANNEL], view[BY_AXIS + 2], width, ahead, run, tile[done:])
+        done += run
+
+
+@helper
+def write_tile(tile, view, extents, b, channel, width, start, steps, add):
+    done = 0
+    while done < steps:
+        address, fast = first_run(view, extents, b, 0, channel, start + done)
+        run = min(steps - done, extents[2] - fast)
+        write_run(tile[done:], address, view[KIND], view[BY_CHANNEL], view[BY_AXIS + 2], width, run, add)
+        done += run
