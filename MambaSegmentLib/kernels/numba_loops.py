@@ -84,28 +84,32 @@ def sigmoid_rows(_typing, source, bias, target, rows):
 
 
 @intrinsic
-def prepare_rows(_typing, raw, x, bias, d, step, drive, out, total, rows):
+def prepare_rows(_typing, raw, raw_by_row, x, x_by_row, bias, d, step, drive, out, total, rows):
     """Without softplus: see _prepare."""
-    return _integers(9), _prepare(lambda _lanes, value: value)
+    return _integers(11), _prepare(lambda _lanes, value: value)
 
 
 @intrinsic
-def prepare_rows_softplus(_typing, raw, x, bias, d, step, drive, out, total, rows):
+def prepare_rows_softplus(_typing, raw, raw_by_row, x, x_by_row, bias, d, step, drive, out, total, rows):
     """step = log(1 + exp(raw + bias)): see _prepare."""
-    return _integers(9), _prepare(Lanes.softplus)
+    return _integers(11), _prepare(Lanes.softplus)
 
 
 def _prepare(activation):
-    """Code for step = activation(raw + bias), drive = step x, out = d x; the steps are added up in the row `total`."""
+    """Code for step = activation(raw + bias), drive = step x, out = d x; the steps are added up in the row `total`.
+
+    `raw_by_row`, `x_by_row`: bytes between rows.
+    """
 
     def codegen(context, builder, _signature, arguments):
-        raw, x, bias, d, step, drive, out, total, rows = arguments
+        raw, raw_by_row, x, x_by_row, bias, d, step, drive, out, total, rows = arguments
         lanes = Lanes(builder)
         bias_row, d_row = lanes.load(bias), lanes.load(d)
         slot = cgutils.alloca_once_value(builder, lanes.load(total))
         with cgutils.for_range(builder, rows) as loop:
-            value = activation(lanes, lanes.add(lanes.load(lanes.row(raw, loop.index)), bias_row))
-            x_t = lanes.load(lanes.row(x, loop.index))
+            raw_t = lanes.load(builder.add(raw, builder.mul(loop.index, raw_by_row)))
+            x_t = lanes.load(builder.add(x, builder.mul(loop.index, x_by_row)))
+            value = activation(lanes, lanes.add(raw_t, bias_row))
             lanes.store(lanes.row(step, loop.index), value)
             lanes.store(lanes.row(drive, loop.index), lanes.mul(value, x_t))
             lanes.store(lanes.row(out, loop.index), lanes.mul(d_row, x_t))
@@ -117,31 +121,36 @@ def _prepare(activation):
 
 
 @intrinsic
-def gate_rows(_typing, z, out, rows):
-    """out *= z / (1 + exp(-z))"""
+def gate_rows(_typing, z, z_by_row, out, target, target_by_row, rows):
+    """target = out z / (1 + exp(-z)); distances between rows of z and target in bytes."""
 
     def codegen(context, builder, _signature, arguments):
-        z, out, rows = arguments
+        z, z_by_row, out, target, target_by_row, rows = arguments
         lanes = Lanes(builder)
         with cgutils.for_range(builder, rows) as loop:
-            z_t, address = lanes.load(lanes.row(z, loop.index)), lanes.row(out, loop.index)
+            z_t = lanes.load(builder.add(z, builder.mul(loop.index, z_by_row)))
             gate = lanes.mul(z_t, lanes.sigmoid(z_t))
-            lanes.store(address, lanes.mul(lanes.load(address), gate))
+            gated = lanes.mul(lanes.load(lanes.row(out, loop.index)), gate)
+            lanes.store(builder.add(target, builder.mul(loop.index, target_by_row)), gated)
         return context.get_dummy_value()
 
-    return _integers(3), codegen
+    return _integers(6), codegen
 
 
 @intrinsic
-def forward_states(_typing, step, drive, y, a_log2, states, b, c, by_row, rows):
+def forward_states(
+    _typing, step, drive, y, a_log2, states, b, b_by_row, c, c_by_row, by_row, rows,
+    line, by_line, by_four, line2, by_line2, by_four2,
+):  # fmt: skip
     """s = exp(step A) s + drive B;  y += s C, for STATES states of LANES channels.
 
     `a_log2` and `states` are STATES rows (A times log2 e); `states` is read and left at its last value. `b` and `c`
-    point to the first of STATES neighbouring floats of the first step.
+    point to the first of STATES neighbouring floats of the first step. At each step two cache lines are asked for, of
+    two tensors: see lines_of_tile.
     """
 
     def codegen(context, builder, _signature, arguments):
-        step, drive, y, a_log2, states, b, c, by_row, rows = arguments
+        step, drive, y, a_log2, states, b, b_by_row, c, c_by_row, by_row, rows, *lines = arguments
         lanes = Lanes(builder)
         each = [_constant(index) for index in range(STATES)]
         a = [lanes.load(lanes.row(a_log2, index)) for index in each]
@@ -149,8 +158,13 @@ def forward_states(_typing, step, drive, y, a_log2, states, b, c, by_row, rows):
         with cgutils.for_range(builder, rows) as loop:
             here = builder.mul(loop.index, by_row)
             step_t, drive_t = (lanes.load(builder.add(tile, here)) for tile in (step, drive))
-            b_t, c_t = builder.add(b, here), builder.add(c, here)
+            b_t = builder.add(b, builder.mul(loop.index, b_by_row))
+            c_t = builder.add(c, builder.mul(loop.index, c_by_row))
             y_t = lanes.load(builder.add(y, here))
+            four, within = builder.lshr(loop.index, _constant(2)), builder.and_(loop.index, _constant(3))
+            for line, by_line, by_four in (lines[:3], lines[3:]):
+                offset = builder.add(builder.mul(within, by_line), builder.mul(four, by_four))
+                lanes.prefetch(builder.add(line, offset))
             for index, a_n, slot in zip(each, a, slots, strict=True):
                 inflow = lanes.mul(drive_t, lanes.broadcast(lanes.offset(b_t, index)))
                 s = lanes.fma(lanes.decay(step_t, a_n), builder.load(slot), inflow)
@@ -161,7 +175,7 @@ def forward_states(_typing, step, drive, y, a_log2, states, b, c, by_row, rows):
             lanes.store(lanes.row(states, index), builder.load(slot))
         return context.get_dummy_value()
 
-    return _integers(9), codegen
+    return _integers(17), codegen
 
 
 @intrinsic
@@ -196,7 +210,7 @@ def replay_state(_typing, step, drive, y, a_log2, state, b, c, decays, before, b
 def backward_state(
     _typing, drive, dy, a_log2, state, adjoint, b, c, decays, before, step, d_step, d_drive, d_a, d_b, d_c, by_row, rows
 ):
-    """The adjoint of replay_state, from the last step (where the pointers point, with `by_row` the way back) to the first.
+    """The adjoint of replay_state, from the last step, where the pointers point, with `by_row` the way back.
 
     `state` is the state after the tile. `adjoint` is one row: the derivative by that state on entry, by the one before
     the tile on return. Added up in place: d_step (per log2 e: the caller multiplies by ln 2), d_drive, and the row d_a.

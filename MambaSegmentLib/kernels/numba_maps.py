@@ -38,7 +38,7 @@ from .numba_moves import (
     write_squares_single,
 )
 from .numba_simd import LANES, reads_half_precision
-from .numba_tiles import TILE, helper
+from .numba_tiles import helper
 
 KINDS = {torch.float32: SINGLE, torch.bfloat16: BFLOAT} | ({torch.float16: HALF} if reads_half_precision() else {})
 ADDRESS, KIND, BY_BATCH, BY_GROUP, BY_CHANNEL, BY_AXIS = range(6)
@@ -82,16 +82,16 @@ def view_of(tensor: Tensor, grouped: bool, skipped: int, axis_strides: Sequence[
 
 
 @helper
-def read_run(address, kind, by_channel, by_time, width, ahead, steps, tile):
+def read_run(address, kind, by_channel, by_time, width, steps, tile):
     """`steps` steps of `width` channels into the first rows of a tile; lanes beyond `width` become zero."""
     done = 0
     if width == LANES and by_channel == 1:
         if kind == SINGLE:
-            read_rows_single(address, by_time, ahead, tile.ctypes.data, steps)
+            read_rows_single(address, by_time, tile.ctypes.data, steps)
         elif kind == BFLOAT:
-            read_rows_bfloat(address, by_time, ahead, tile.ctypes.data, steps)
+            read_rows_bfloat(address, by_time, tile.ctypes.data, steps)
         else:
-            read_rows_half(address, by_time, ahead, tile.ctypes.data, steps)
+            read_rows_half(address, by_time, tile.ctypes.data, steps)
         return
     if width == LANES and by_time == 1:
         squares = steps // LANES
@@ -158,21 +158,23 @@ def write_run(tile, address, kind, by_channel, by_time, width, steps, add):
 @helper
 def first_run(view, extents, b, g, channel, start):
     """Address of token `start`, and its place along the fastest axis."""
-    middle, fast = divmod(start, extents[2])
-    slow, middle = divmod(middle, extents[1])
+    slow, middle, fast = 0, 0, start
+    if start >= extents[2]:  # never for the one axis of a sequence, which saves the divisions
+        middle, fast = divmod(start, extents[2])
+        slow, middle = divmod(middle, extents[1])
     place = b * view[BY_BATCH] + g * view[BY_GROUP] + channel * view[BY_CHANNEL]
     place += slow * view[BY_AXIS] + middle * view[BY_AXIS + 1] + fast * view[BY_AXIS + 2]
     return view[ADDRESS] + place * BYTES[view[KIND]], fast
 
 
 @helper
-def read_tile(view, extents, b, g, channel, width, start, steps, ahead, tile):
-    """Tokens start .. start + steps - 1 of `width` channels from `channel` on. `ahead`: tokens to what is read next."""
+def read_tile(view, extents, b, g, channel, width, start, steps, tile):
+    """Tokens start .. start + steps - 1 of `width` channels from `channel` on."""
     done = 0
     while done < steps:
         address, fast = first_run(view, extents, b, g, channel, start + done)
         run = min(steps - done, extents[2] - fast)
-        read_run(address, view[KIND], view[BY_CHANNEL], view[BY_AXIS + 2], width, ahead, run, tile[done:])
+        read_run(address, view[KIND], view[BY_CHANNEL], view[BY_AXIS + 2], width, run, tile[done:])
         done += run
 
 
@@ -184,3 +186,25 @@ def write_tile(tile, view, extents, b, channel, width, start, steps, add):
         run = min(steps - done, extents[2] - fast)
         write_run(tile[done:], address, view[KIND], view[BY_CHANNEL], view[BY_AXIS + 2], width, run, add)
         done += run
+
+
+@helper
+def lies_in_rows(view, extents, start, steps):
+    """Whether a tile's channels are adjacent float32 in memory and its steps equally far apart: no copy is needed."""
+    return view[KIND] == SINGLE and view[BY_CHANNEL] == 1 and (
+        start + steps <= extents[2] or start % extents[2] + steps <= extents[2]
+    )
+
+
+@helper
+def lines_of_tile(view, extents, b, channel, start):
+    """Where a tile's cache lines lie, for prefetching: the first, and the distances within and between fours of them.
+
+    Two regular layouts are foreseen, adjacent channels and adjacent steps, and a tile that one run covers; elsewhere
+    some of the lines are others, which does no harm.
+    """
+    address, _ = first_run(view, extents, b, 0, channel, start)
+    size = BYTES[view[KIND]]
+    if view[BY_AXIS + 2] == 1 and view[BY_CHANNEL] != 1:
+        return address, LANES * size, view[BY_CHANNEL] * size
+    return address, view[BY_AXIS + 2] * size, 4 * view[BY_AXIS + 2] * size

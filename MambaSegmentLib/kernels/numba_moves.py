@@ -1,4 +1,4 @@
-"""Moving values between memory of any floating dtype and tiles of float32; and what the processor does with tiny values.
+"""Moving values between memory of any floating dtype and tiles of float32, and how tiny values are treated.
 
 A tile is a contiguous float32 array (time, LANES). Addresses are in bytes, strides in elements of the memory's dtype.
 """
@@ -45,19 +45,18 @@ def _at(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, stride: ir.Value
 
 def _reader_of_rows(kind: int) -> Any:
     @intrinsic
-    def read_rows(_typing, source, stride, ahead, tile, rows):
-        """Rows of LANES adjacent values into a tile; `ahead` rows further on is what will be read next."""
+    def read_rows(_typing, source, stride, tile, rows):
+        """Rows of LANES adjacent values into a tile."""
 
         def codegen(context, builder, _signature, arguments):
-            source, stride, ahead, tile, rows = arguments
+            source, stride, tile, rows = arguments
             lanes = Lanes(builder)
             with cgutils.for_range(builder, rows) as loop:
                 address = _at(builder, source, loop.index, stride, BYTES[kind])
                 lanes.store(lanes.row(tile, loop.index), _load(kind)(lanes, address))
-                lanes.prefetch(_at(builder, address, ahead, stride, BYTES[kind]))
             return context.get_dummy_value()
 
-        return _integers(5), codegen
+        return _integers(4), codegen
 
     return read_rows
 

@@ -17,7 +17,7 @@ from . import numba_scan_backward, numba_scan_kernels
 from .arguments import ScanArguments
 from .directions import Direction, DirectionalArguments, composed
 from .numba_maps import AXES, COLUMNS, KINDS, merged_axes, view_of
-from .numba_scan_tiles import B, C, D_DELTA, DELTA, DU, DY, DZ, U, VIEWS, Y, Z, padded_states
+from .numba_scan_tiles import D_DELTA, DELTA, DU, DY, DZ, VIEWS, B, C, U, Y, Z, padded_states
 from .numba_simd import LANES
 from .numba_tiles import TILE
 from .threads import count_shares, in_shares
@@ -135,7 +135,7 @@ class _NumbaScan(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor, d_last: Tensor | None) -> tuple[Tensor | None, ...]:
         plan: _Plan = ctx.plan
         *tensors, checkpoints = ctx.saved_tensors
-        u, delta, A, B, C, D, z, bias, initial_state = tensors
+        u, delta, _, B, C, D, z, bias, initial_state = tensors
         rows = len(plan.directions) * plan.channels
         adjoints = torch.zeros(plan.batch, rows, plan.states) if d_last is None else _owned(d_last)
         chunked = plan.chunks > 1
@@ -183,14 +183,18 @@ class _Sums:
 
 
 def _run(plan: _Plan, walk: Any, correct: Any, arguments: Any) -> None:
-    """All jobs of a pass. Without chunks a job takes all directions in turn, so that no two threads add to one place."""
-    count = len(plan.directions)
-    ranges = [(0, count)] if plan.chunks == 1 else [(k, k + 1) for k in range(count)]
-    jobs, shape = plan.jobs, (plan.chunks, plan.groups, plan.channels)
-    for from_k, to_k in ranges:
-        in_shares(jobs, lambda first, shares, a=from_k, b=to_k: walk(first, shares, jobs, a, b, *shape, *arguments(first)))
-        if plan.chunks > 1:
-            in_shares(jobs, lambda first, shares, k=from_k: correct(first, shares, jobs, k, *shape, *arguments(first)))
+    """All jobs of a pass. Without chunks a job takes all directions in turn: no two threads add to one place."""
+    jobs, shape, count = plan.jobs, (plan.chunks, plan.groups, plan.channels), len(plan.directions)
+
+    def share(kernel: Any, *directions: int) -> None:
+        in_shares(jobs, lambda first, shares: kernel(first, shares, jobs, *directions, *shape, *arguments(first)))
+
+    if plan.chunks == 1:
+        share(walk, 0, count)
+        return
+    for k in range(count):
+        share(walk, k, k + 1)
+        share(correct, k)
 
 
 def _kernel_inputs(plan: _Plan, tensors: Any, outputs: dict[int, Tensor | None]) -> tuple[Any, ...]:

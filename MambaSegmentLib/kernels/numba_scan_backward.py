@@ -17,24 +17,29 @@ from .numba_maps import write_tile
 from .numba_moves import ignore_denormals, restore_float_mode
 from .numba_scan_tiles import (
     D_DELTA,
+    DELTA,
     DU,
     DY,
     DZ,
     ROW_BYTES,
+    B,
+    C,
     Inputs,
+    U,
     Z,
     all_vanished,
     course_of,
     is_gated,
     job_of,
     load_constants,
-    load_inputs,
     load_map,
     load_state,
+    load_states,
     new_constants,
     new_tiles,
-    of_state,
     passed_on,
+    prepare,
+    rows_of,
     store_state,
 )
 from .numba_simd import LANES
@@ -46,7 +51,8 @@ _ZERO = np.float32(0.0)
 
 # tiles and rows of the backward pass
 Adjoints = namedtuple(
-    "Adjoints", ("dy", "d_step", "d_drive", "decays", "before", "d_b", "d_c", "state", "d_a", "d_bias", "d_D")
+    "Adjoints",
+    ("raw", "x", "gate", "dy", "d_step", "d_drive", "decays", "before", "d_b", "d_c", "state", "d_a", "d_bias", "d_D"),
 )
 # (B, K G, N, L rounded up to LANES), (K D, N), (K D,): sums over channels, over time, of this share of the jobs
 Sums = namedtuple("Sums", ("A", "B", "C", "D", "bias"))
@@ -55,9 +61,19 @@ Sums = namedtuple("Sums", ("A", "B", "C", "D", "bias"))
 @helper
 def new_adjoints(states):
     return Adjoints(
-        new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE),
-        new_tile(TILE), new_row(), new_tile(states), new_row(), new_row(),
+        new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE),
+        new_tile(TILE), new_tile(TILE), new_tile(TILE), new_row(), new_tile(states), new_row(), new_row(),
     )  # fmt: skip
+
+
+@helper
+def load_inputs(inputs, job, constants, course, tiles, adjoints):
+    """All inputs of the recurrence in tiles, delta and u as they came too."""
+    load_map(inputs, job, DELTA, course, adjoints.raw)
+    load_map(inputs, job, U, course, adjoints.x)
+    load_states(inputs, job, B, course, tiles.b)
+    load_states(inputs, job, C, course, tiles.c)
+    prepare(inputs, constants, rows_of(adjoints.raw), rows_of(adjoints.x), course.steps, tiles)
 
 
 @helper
@@ -65,7 +81,7 @@ def backward_gate(steps, tiles, adjoints):
     """dy becomes the derivative by y before the gate; z becomes that by z but for the factor y, not known yet."""
     for t in range(steps):
         for k in range(LANES):
-            dy, z, gate = adjoints.dy[t, k], tiles.z[t, k], tiles.gate[t, k]
+            dy, z, gate = adjoints.dy[t, k], tiles.z[t, k], adjoints.gate[t, k]
             adjoints.dy[t, k] = dy * z * gate
             tiles.z[t, k] = dy * gate * (_ONE + z * (_ONE - gate))
 
@@ -83,7 +99,9 @@ def backward_tile(inputs, job, constants, course, groups, checkpoints, adjoint, 
     decays, before = adjoints.decays.ctypes.data, adjoints.before.ctypes.data
     for n in range(inputs.A.shape[1]):
         adjoints.state[:] = checkpoints[job.k, job.block, course.tile, n]
-        a_log2, b, c = constants.a_log2[n].ctypes.data, of_state(tiles.b, n), of_state(tiles.c, n)
+        a_log2 = constants.a_log2[n].ctypes.data
+        place = n // LANES * TILE * ROW_BYTES + n % LANES * 4
+        b, c = tiles.b.ctypes.data + place, tiles.c.ctypes.data + place
         replay_state(
             step + first, drive + first, tiles.out.ctypes.data + first, a_log2, state, b + first, c + first,
             decays + first, before + first, -by_row, course.steps,
@@ -103,15 +121,15 @@ def backward_inputs(inputs, constants, steps, tiles, adjoints):
     """The adjoint of load_inputs: d_step becomes the derivative by delta, d_drive that by u; adds to d_D, d_bias."""
     for t in range(steps):
         for k in range(LANES):
-            dy, x, d_drive = adjoints.dy[t, k], tiles.x[t, k], adjoints.d_drive[t, k]
+            dy, x, d_drive = adjoints.dy[t, k], adjoints.x[t, k], adjoints.d_drive[t, k]
             adjoints.d_D[k] += dy * x
             adjoints.d_step[t, k] = adjoints.d_step[t, k] * _LN_2 + d_drive * x
             adjoints.d_drive[t, k] = d_drive * tiles.step[t, k] + constants.D[k] * dy
     if inputs.softplus:
-        sigmoid_rows(tiles.raw.ctypes.data, constants.bias.ctypes.data, tiles.gate.ctypes.data, steps)
+        sigmoid_rows(adjoints.raw.ctypes.data, constants.bias.ctypes.data, adjoints.gate.ctypes.data, steps)
         for t in range(steps):
             for k in range(LANES):
-                adjoints.d_step[t, k] *= tiles.gate[t, k]
+                adjoints.d_step[t, k] *= adjoints.gate[t, k]
     for t in range(steps):
         for k in range(LANES):
             adjoints.d_bias[k] += adjoints.d_step[t, k]
@@ -127,14 +145,12 @@ def store_map(tile, inputs, job, which, course, add):
 def backward_job(inputs, job, constants, groups, tiles, adjoints, checkpoints, adjoint, sums):
     for visited in range(job.end - 1, job.first - 1, -1):
         course = course_of(visited, inputs.extents[job.k], True)
-        load_inputs(inputs, job, constants, course, tiles)
+        load_inputs(inputs, job, constants, course, tiles, adjoints)
         load_map(inputs, job, DY, course, adjoints.dy)
         gated = is_gated(inputs, job)
         if gated:
             load_map(inputs, job, Z, course, tiles.z)
-            sigmoid_rows(
-                tiles.z.ctypes.data, constants.zeros.ctypes.data, tiles.gate.ctypes.data, course.steps
-            )
+            sigmoid_rows(tiles.z.ctypes.data, constants.zeros.ctypes.data, adjoints.gate.ctypes.data, course.steps)
             backward_gate(course.steps, tiles, adjoints)
         backward_tile(inputs, job, constants, course, groups, checkpoints, adjoint, tiles, adjoints, sums)
         if gated:
@@ -156,7 +172,7 @@ def correct_backward_job(inputs, job, constants, groups, tiles, adjoints, checkp
             adjoint[:] = _ZERO
             return
         course = course_of(visited, inputs.extents[job.k], True)
-        load_inputs(inputs, job, constants, course, tiles)
+        load_inputs(inputs, job, constants, course, tiles, adjoints)
         backward_tile(inputs, job, constants, course, groups, checkpoints, adjoint, tiles, adjoints, sums)
         backward_inputs(inputs, constants, course.steps, tiles, adjoints)
         store_map(adjoints.d_drive, inputs, job, DU, course, True)
@@ -254,7 +270,5 @@ def _build(sources):
     )
 
 
-_kernels = _build(
-    checksum_of(numba_loops, numba_maps, numba_moves, numba_scan_tiles, numba_simd, numba_tiles)
-)
+_kernels = _build(checksum_of(numba_loops, numba_maps, numba_moves, numba_scan_tiles, numba_simd, numba_tiles))
 backward, correct = _kernels.backward, _kernels.correct

@@ -13,50 +13,70 @@ from numba import types
 from . import numba_loops, numba_maps, numba_moves, numba_scan_tiles, numba_simd, numba_tiles
 from .numba_compile import cached_on_disk, checksum_of
 from .numba_loops import STATES, forward_states, gate_rows
-from .numba_maps import write_tile
-from .numba_moves import ignore_denormals, restore_float_mode
+from .numba_maps import BY_AXIS, first_run, lies_in_rows, write_tile
+from .numba_moves import BYTES, SINGLE, ignore_denormals, restore_float_mode
 from .numba_scan_tiles import (
+    DELTA,
+    ROW_BYTES,
+    B,
+    C,
     Inputs,
+    U,
     Y,
     Z,
     all_vanished,
     course_of,
     is_gated,
     job_of,
+    lines_to_come,
     load_constants,
-    load_inputs,
-    load_map,
     load_state,
+    map_rows,
     new_constants,
     new_tiles,
     of_state,
     passed_on,
+    prepare,
+    state_rows,
     store_state,
 )
+from .numba_simd import LANES
 from .numba_tiles import helper, new_tile
 
 _ZERO = np.float32(0.0)
 
 
 @helper
-def forward_tile(constants, course, state, tiles):
-    """out = y before the gate; `state` (N, LANES) moves on to the tile's end."""
+def forward_tile(inputs, job, constants, course, state, b, c, tiles):
+    """out = y before the gate; `state` (N, LANES) moves on to the tile's end.
+
+    The next tile is brought near meanwhile, line by line: all at once would stall, and not at all too.
+    """
     row = course.first_row
+    pair = lines_to_come(inputs, job, DELTA, course), lines_to_come(inputs, job, U, course)
+    other_pair = lines_to_come(inputs, job, Z, course), lines_to_come(inputs, job, Y, course)
     for n in range(0, state.shape[0], STATES):
         forward_states(
             tiles.step.ctypes.data + row, tiles.drive.ctypes.data + row, tiles.out.ctypes.data + row,
             constants.a_log2[n:].ctypes.data, state[n:].ctypes.data,
-            of_state(tiles.b, n) + row, of_state(tiles.c, n) + row, course.by_row, course.steps,
+            *of_state(b, n, course.steps, course.by_row), *of_state(c, n, course.steps, course.by_row),
+            course.by_row, course.steps, *pair[0], *pair[1],
         )  # fmt: skip
+        pair = other_pair
 
 
 @helper
 def finish_tile(inputs, job, course, tiles, add):
     """The gate, and out to its place in y."""
-    if is_gated(inputs, job):
-        load_map(inputs, job, Z, course, tiles.z)
-        gate_rows(tiles.z.ctypes.data, tiles.out.ctypes.data, course.steps)
     view, extents = inputs.views[job.k, Y], inputs.extents[job.k]
+    if is_gated(inputs, job):
+        z = map_rows(inputs, job, Z, course, tiles.z)
+        out = tiles.out.ctypes.data
+        if not add and job.width == LANES and lies_in_rows(view, extents, course.start, course.steps):
+            address, _ = first_run(view, extents, job.b, 0, job.channel, course.start)
+            gate_rows(z.address, z.by_row, out, address, view[BY_AXIS + 2] * BYTES[SINGLE], course.steps)
+            return
+        gate_rows(z.address, z.by_row, out, out, ROW_BYTES, course.steps)
     write_tile(tiles.out, view, extents, job.b, job.channel, job.width, course.start, course.steps, add)
 
 
@@ -66,8 +86,11 @@ def forward_job(inputs, job, constants, tiles, state, checkpoints, add):
         course = course_of(visited, inputs.extents[job.k], False)
         if checkpoints.shape[0] > 0:
             checkpoints[job.k, job.block, course.tile] = state
-        load_inputs(inputs, job, constants, course, tiles)
-        forward_tile(constants, course, state, tiles)
+        raw = map_rows(inputs, job, DELTA, course, tiles.step)
+        x = map_rows(inputs, job, U, course, tiles.drive)
+        prepare(inputs, constants, raw, x, course.steps, tiles)
+        b, c = state_rows(inputs, job, B, course, tiles.b), state_rows(inputs, job, C, course, tiles.c)
+        forward_tile(inputs, job, constants, course, state, b, c, tiles)
         finish_tile(inputs, job, course, tiles, add)
 
 
@@ -81,10 +104,12 @@ def correct_job(inputs, job, constants, tiles, state, checkpoints):
         course = course_of(visited, inputs.extents[job.k], False)
         if checkpoints.shape[0] > 0:
             checkpoints[job.k, job.block, course.tile] += state
-        load_inputs(inputs, job, constants, course, tiles)
+        raw = map_rows(inputs, job, DELTA, course, tiles.step)
+        prepare(inputs, constants, raw, raw, course.steps, tiles)
         tiles.drive[:] = _ZERO
         tiles.out[:] = _ZERO
-        forward_tile(constants, course, state, tiles)
+        b, c = state_rows(inputs, job, B, course, tiles.b), state_rows(inputs, job, C, course, tiles.c)
+        forward_tile(inputs, job, constants, course, state, b, c, tiles)
         finish_tile(inputs, job, course, tiles, True)
 
 
@@ -156,7 +181,5 @@ def _build(sources):
     )
 
 
-_kernels = _build(
-    checksum_of(numba_loops, numba_maps, numba_moves, numba_scan_tiles, numba_simd, numba_tiles)
-)
+_kernels = _build(checksum_of(numba_loops, numba_maps, numba_moves, numba_scan_tiles, numba_simd, numba_tiles))
 forward, correct = _kernels.forward, _kernels.correct

@@ -10,7 +10,8 @@ from collections import namedtuple
 import numpy as np
 
 from .numba_loops import STATES, prepare_rows, prepare_rows_softplus
-from .numba_maps import ADDRESS, read_tile
+from .numba_maps import ADDRESS, BY_AXIS, first_run, lies_in_rows, lines_of_tile, read_tile
+from .numba_moves import BYTES, SINGLE
 from .numba_simd import LANES, LOG2_E
 from .numba_tiles import TILE, helper, load_row, new_row, new_tile
 
@@ -28,9 +29,11 @@ Job = namedtuple("Job", ("k", "b", "g", "channel", "width", "block", "first", "e
 # rows of one value a channel: A times log2(e) (N, LANES); bias, D, zeros (LANES,)
 Constants = namedtuple("Constants", ("a_log2", "bias", "D", "zeros"))
 # tiles; B and C hold LANES states in a row, and one tile below the other if there are more states
-Tiles = namedtuple("Tiles", ("raw", "step", "x", "drive", "out", "z", "gate", "b", "c", "total"))
-# where the recurrence starts in a tile, and the bytes to its next step
-Course = namedtuple("Course", ("tile", "start", "steps", "first_row", "by_row", "ahead"))
+Tiles = namedtuple("Tiles", ("step", "drive", "out", "z", "b", "c", "total"))
+# where the recurrence starts in a tile, the bytes to its next step, and the first token of the tile to come
+Course = namedtuple("Course", ("tile", "start", "steps", "first_row", "by_row", "next"))
+# rows of LANES floats in memory: the first, the bytes to the next one, and for B and C those to the next LANES states
+Rows = namedtuple("Rows", ("address", "by_row", "by_lanes"))
 
 
 def padded_states(states: int) -> int:
@@ -65,8 +68,8 @@ def course_of(visited, extents, backward):
     start = tile * TILE
     steps = min(TILE, extents[0] * extents[1] * extents[2] - start)
     if (extents[REVERSE] != 0) != backward:
-        return Course(tile, start, steps, (steps - 1) * ROW_BYTES, -ROW_BYTES, -TILE)
-    return Course(tile, start, steps, 0, ROW_BYTES, TILE)
+        return Course(tile, start, steps, (steps - 1) * ROW_BYTES, -ROW_BYTES, max(start - TILE, 0))
+    return Course(tile, start, steps, 0, ROW_BYTES, min(start + TILE, (tiles - 1) * TILE))
 
 
 @helper
@@ -78,8 +81,8 @@ def new_constants(states):
 def new_tiles(states):
     groups_of_states = (states + LANES - 1) // LANES
     return Tiles(
-        new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE),
-        new_tile(groups_of_states * TILE), new_tile(groups_of_states * TILE), new_row(),
+        new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(groups_of_states * TILE),
+        new_tile(groups_of_states * TILE), new_row(),
     )  # fmt: skip
 
 
@@ -99,7 +102,14 @@ def load_constants(inputs, job, channels, constants):
 def load_map(inputs, job, which, course, tile):
     """One tile of u, delta, z or dy."""
     view, extents = inputs.views[job.k, which], inputs.extents[job.k]
-    read_tile(view, extents, job.b, 0, job.channel, job.width, course.start, course.steps, course.ahead, tile)
+    read_tile(view, extents, job.b, 0, job.channel, job.width, course.start, course.steps, tile)
+
+
+@helper
+def lines_to_come(inputs, job, which, course):
+    """See lines_of_tile; of the next tile of u, delta, z or y. Without a tensor of this kind, of u."""
+    which = which if inputs.views[job.k, which, ADDRESS] != 0 else U
+    return lines_of_tile(inputs.views[job.k, which], inputs.extents[job.k], job.b, job.channel, course.next)
 
 
 @helper
@@ -110,22 +120,45 @@ def load_states(inputs, job, which, course, tile):
     for n in range(0, states, LANES):
         width = min(LANES, states - n)
         part = tile[n // LANES * TILE :]
-        read_tile(view, extents, job.b, job.g, n, width, course.start, course.steps, course.ahead, part)
+        read_tile(view, extents, job.b, job.g, n, width, course.start, course.steps, part)
 
 
 @helper
-def load_inputs(inputs, job, constants, course, tiles):
-    """Fill step (delta as it enters the recurrence), x (u), drive (delta u), out (D u), b and c for one tile."""
-    load_map(inputs, job, DELTA, course, tiles.raw)
-    load_map(inputs, job, U, course, tiles.x)
-    load_states(inputs, job, B, course, tiles.b)
-    load_states(inputs, job, C, course, tiles.c)
-    raw, x, bias, d = tiles.raw.ctypes.data, tiles.x.ctypes.data, constants.bias.ctypes.data, constants.D.ctypes.data
+def rows_of(tile):
+    return Rows(np.int64(tile.ctypes.data), ROW_BYTES, TILE * ROW_BYTES)
+
+
+@helper
+def map_rows(inputs, job, which, course, tile):
+    """One tile of u, delta, z or y where it lies, if it lies so; else a copy in `tile`."""
+    view, extents = inputs.views[job.k, which], inputs.extents[job.k]
+    if job.width == LANES and lies_in_rows(view, extents, course.start, course.steps):
+        address, _ = first_run(view, extents, job.b, 0, job.channel, course.start)
+        return Rows(address, view[BY_AXIS + 2] * BYTES[SINGLE], 0)
+    load_map(inputs, job, which, course, tile)
+    return rows_of(tile)
+
+
+@helper
+def state_rows(inputs, job, which, course, tile):
+    """One tile of B or C where it lies, if it lies so and no states are padded; else a copy in `tile`."""
+    view, extents = inputs.views[job.k, which], inputs.extents[job.k]
+    if inputs.A.shape[1] % STATES == 0 and lies_in_rows(view, extents, course.start, course.steps):
+        address, _ = first_run(view, extents, job.b, job.g, 0, course.start)
+        return Rows(address, view[BY_AXIS + 2] * BYTES[SINGLE], ROW_BYTES)
+    load_states(inputs, job, which, course, tile)
+    return rows_of(tile)
+
+
+@helper
+def prepare(inputs, constants, raw, x, steps, tiles):
+    """Fill step (delta as it enters the recurrence), drive (delta u) and out (D u) from the Rows of delta and u."""
+    bias, d, total = constants.bias.ctypes.data, constants.D.ctypes.data, tiles.total.ctypes.data
     step, drive, out = tiles.step.ctypes.data, tiles.drive.ctypes.data, tiles.out.ctypes.data
     if inputs.softplus:
-        prepare_rows_softplus(raw, x, bias, d, step, drive, out, tiles.total.ctypes.data, course.steps)
+        prepare_rows_softplus(raw.address, raw.by_row, x.address, x.by_row, bias, d, step, drive, out, total, steps)
     else:
-        prepare_rows(raw, x, bias, d, step, drive, out, tiles.total.ctypes.data, course.steps)
+        prepare_rows(raw.address, raw.by_row, x.address, x.by_row, bias, d, step, drive, out, total, steps)
 
 
 @helper
@@ -134,9 +167,10 @@ def is_gated(inputs, job):
 
 
 @helper
-def of_state(tile, n):
-    """Address of state n of the first step in a tile of B or C."""
-    return tile.ctypes.data + (n // LANES * TILE * LANES + n % LANES) * 4
+def of_state(rows, n, steps, by_row):
+    """Address of state n at the step where the recurrence starts, and the bytes to the next step."""
+    address = rows.address + n // LANES * rows.by_lanes + n % LANES * 4
+    return (address + (steps - 1) * rows.by_row, -rows.by_row) if by_row < 0 else (address, rows.by_row)
 
 
 @helper
