@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 from .numba_simd import LANES, Lanes, processor_features
 
 STATES = 8 if "avx512f" in processor_features() else 2  # 32 registers of 16 lanes, or the equivalent of 8
-_ROW_BYTES = 4 * LANES
+LN_2 = 0.6931471805599453
 
 
 def _integers(count: int):
@@ -135,6 +135,82 @@ def gate_rows(_typing, z, z_by_row, out, target, target_by_row, rows):
         return context.get_dummy_value()
 
     return _integers(6), codegen
+
+
+@intrinsic
+def backward_gate_rows(_typing, z, dy, gate, rows):
+    """The adjoint of gate_rows. On return dy is the derivative by out, and gate times out would be that by z."""
+
+    def codegen(context, builder, _signature, arguments):
+        z, dy, gate, rows = arguments
+        lanes = Lanes(builder)
+        one = lanes.constant(1.0)
+        with cgutils.for_range(builder, rows) as loop:
+            z_t, dy_t = lanes.load(lanes.row(z, loop.index)), lanes.load(lanes.row(dy, loop.index))
+            sigmoid = lanes.sigmoid(z_t)
+            by_gate = lanes.mul(dy_t, sigmoid)
+            slope = lanes.fma(z_t, lanes.sub(one, sigmoid), one)  # of z / (1 + exp(-z)), over the sigmoid
+            lanes.store(lanes.row(dy, loop.index), lanes.mul(by_gate, z_t))
+            lanes.store(lanes.row(gate, loop.index), lanes.mul(by_gate, slope))
+        return context.get_dummy_value()
+
+    return _integers(4), codegen
+
+
+@intrinsic
+def multiply_rows(_typing, factor, target, rows):
+    """target *= factor"""
+
+    def codegen(context, builder, _signature, arguments):
+        factor, target, rows = arguments
+        lanes = Lanes(builder)
+        with cgutils.for_range(builder, rows) as loop:
+            place = lanes.row(target, loop.index)
+            lanes.store(place, lanes.mul(lanes.load(place), lanes.load(lanes.row(factor, loop.index))))
+        return context.get_dummy_value()
+
+    return _integers(3), codegen
+
+
+@intrinsic
+def backward_prepare_rows(_typing, raw, x, bias, d, step, dy, d_step, d_drive, d_bias, d_d, rows):
+    """Without softplus: see _backward_prepare."""
+    return _integers(11), _backward_prepare(None)
+
+
+@intrinsic
+def backward_prepare_rows_softplus(_typing, raw, x, bias, d, step, dy, d_step, d_drive, d_bias, d_d, rows):
+    """With softplus: see _backward_prepare."""
+    return _integers(11), _backward_prepare(Lanes.sigmoid)
+
+
+def _backward_prepare(slope):
+    """Code for the adjoint of _prepare: d_step (per log2 e on entry) becomes the derivative by raw, d_drive that by x.
+
+    The rows d_bias and d_d are added to. `slope` is the derivative of the activation.
+    """
+
+    def codegen(context, builder, _signature, arguments):
+        raw, x, bias, d, step, dy, d_step, d_drive, d_bias, d_d, rows = arguments
+        lanes = Lanes(builder)
+        bias_row, d_row = lanes.load(bias), lanes.load(d)
+        d_bias_slot, d_d_slot = (cgutils.alloca_once_value(builder, lanes.load(row)) for row in (d_bias, d_d))
+        with cgutils.for_range(builder, rows) as loop:
+            raw_t, x_t, step_t, dy_t, d_step_t, d_drive_t = (
+                lanes.load(lanes.row(tile, loop.index)) for tile in (raw, x, step, dy, d_step, d_drive)
+            )
+            d_raw = lanes.fma(d_drive_t, x_t, lanes.mul(d_step_t, lanes.constant(LN_2)))
+            if slope is not None:
+                d_raw = lanes.mul(d_raw, slope(lanes, lanes.add(raw_t, bias_row)))
+            lanes.store(lanes.row(d_step, loop.index), d_raw)
+            lanes.store(lanes.row(d_drive, loop.index), lanes.fma(d_drive_t, step_t, lanes.mul(d_row, dy_t)))
+            builder.store(lanes.add(builder.load(d_bias_slot), d_raw), d_bias_slot)
+            builder.store(lanes.fma(dy_t, x_t, builder.load(d_d_slot)), d_d_slot)
+        lanes.store(d_bias, builder.load(d_bias_slot))
+        lanes.store(d_d, builder.load(d_d_slot))
+        return context.get_dummy_value()
+
+    return codegen
 
 
 @intrinsic

@@ -20,6 +20,7 @@ from .numba_moves import (
     add_squares,
     read_bfloat,
     read_half,
+    read_integer,
     read_rows_bfloat,
     read_rows_half,
     read_rows_single,
@@ -43,6 +44,7 @@ from .numba_tiles import helper
 KINDS = {torch.float32: SINGLE, torch.bfloat16: BFLOAT} | ({torch.float16: HALF} if reads_half_precision() else {})
 ADDRESS, KIND, BY_BATCH, BY_GROUP, BY_CHANNEL, BY_AXIS = range(6)
 COLUMNS, AXES = 8, 3
+ROW_BYTES = 4 * LANES
 
 
 def merged_axes(extents: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
@@ -87,33 +89,33 @@ def read_run(address, kind, by_channel, by_time, width, steps, tile):
     done = 0
     if width == LANES and by_channel == 1:
         if kind == SINGLE:
-            read_rows_single(address, by_time, tile.ctypes.data, steps)
+            read_rows_single(address, by_time, tile, steps)
         elif kind == BFLOAT:
-            read_rows_bfloat(address, by_time, tile.ctypes.data, steps)
+            read_rows_bfloat(address, by_time, tile, steps)
         else:
-            read_rows_half(address, by_time, tile.ctypes.data, steps)
+            read_rows_half(address, by_time, tile, steps)
         return
     if width == LANES and by_time == 1:
         squares = steps // LANES
         if kind == SINGLE:
-            read_squares_single(address, by_channel, tile.ctypes.data, squares)
+            read_squares_single(address, by_channel, tile, squares)
         elif kind == BFLOAT:
-            read_squares_bfloat(address, by_channel, tile.ctypes.data, squares)
+            read_squares_bfloat(address, by_channel, tile, squares)
         else:
-            read_squares_half(address, by_channel, tile.ctypes.data, squares)
+            read_squares_half(address, by_channel, tile, squares)
         done = squares * LANES
     size = BYTES[kind]
     for t in range(done, steps):
         for k in range(width):
             place = address + (k * by_channel + t * by_time) * size
             if kind == SINGLE:
-                tile[t, k] = read_single(place)
+                write_single(tile + (t * LANES + k) * 4, read_single(place))
             elif kind == BFLOAT:
-                tile[t, k] = read_bfloat(place)
+                write_single(tile + (t * LANES + k) * 4, read_bfloat(place))
             else:
-                tile[t, k] = read_half(place)
+                write_single(tile + (t * LANES + k) * 4, read_half(place))
         for k in range(width, LANES):
-            tile[t, k] = np.float32(0.0)
+            write_single(tile + (t * LANES + k) * 4, np.float32(0.0))
 
 
 @helper
@@ -122,49 +124,55 @@ def write_run(tile, address, kind, by_channel, by_time, width, steps, add):
     done = 0
     if width == LANES and by_channel == 1:
         if add:
-            add_rows(tile.ctypes.data, address, by_time, steps)
+            add_rows(tile, address, by_time, steps)
         elif kind == SINGLE:
-            write_rows_single(tile.ctypes.data, address, by_time, steps)
+            write_rows_single(tile, address, by_time, steps)
         elif kind == BFLOAT:
-            write_rows_bfloat(tile.ctypes.data, address, by_time, steps)
+            write_rows_bfloat(tile, address, by_time, steps)
         else:
-            write_rows_half(tile.ctypes.data, address, by_time, steps)
+            write_rows_half(tile, address, by_time, steps)
         return
     if width == LANES and by_time == 1:
         squares = steps // LANES
         if add:
-            add_squares(tile.ctypes.data, address, by_channel, squares)
+            add_squares(tile, address, by_channel, squares)
         elif kind == SINGLE:
-            write_squares_single(tile.ctypes.data, address, by_channel, squares)
+            write_squares_single(tile, address, by_channel, squares)
         elif kind == BFLOAT:
-            write_squares_bfloat(tile.ctypes.data, address, by_channel, squares)
+            write_squares_bfloat(tile, address, by_channel, squares)
         else:
-            write_squares_half(tile.ctypes.data, address, by_channel, squares)
+            write_squares_half(tile, address, by_channel, squares)
         done = squares * LANES
     size = BYTES[kind]
     for t in range(done, steps):
         for k in range(width):
             place = address + (k * by_channel + t * by_time) * size
             if add:
-                write_single(place, tile[t, k] + read_single(place))
+                write_single(place, read_single(tile + (t * LANES + k) * 4) + read_single(place))
             elif kind == SINGLE:
-                write_single(place, tile[t, k])
+                write_single(place, read_single(tile + (t * LANES + k) * 4))
             elif kind == BFLOAT:
-                write_bfloat(place, tile[t, k])
+                write_bfloat(place, read_single(tile + (t * LANES + k) * 4))
             else:
-                write_half(place, tile[t, k])
+                write_half(place, read_single(tile + (t * LANES + k) * 4))
 
 
 @helper
 def first_run(view, extents, b, g, channel, start):
     """Address of token `start`, and its place along the fastest axis."""
     slow, middle, fast = 0, 0, start
-    if start >= extents[2]:  # never for the one axis of a sequence, which saves the divisions
-        middle, fast = divmod(start, extents[2])
-        slow, middle = divmod(middle, extents[1])
-    place = b * view[BY_BATCH] + g * view[BY_GROUP] + channel * view[BY_CHANNEL]
-    place += slow * view[BY_AXIS] + middle * view[BY_AXIS + 1] + fast * view[BY_AXIS + 2]
-    return view[ADDRESS] + place * BYTES[view[KIND]], fast
+    if start >= read_integer(extents, 2):  # never for the one axis of a sequence, which saves the divisions
+        middle, fast = divmod(start, read_integer(extents, 2))
+        slow, middle = divmod(middle, read_integer(extents, 1))
+    place = (
+        b * read_integer(view, BY_BATCH) + g * read_integer(view, BY_GROUP) + channel * read_integer(view, BY_CHANNEL)
+    )
+    place += (
+        slow * read_integer(view, BY_AXIS)
+        + middle * read_integer(view, BY_AXIS + 1)
+        + fast * read_integer(view, BY_AXIS + 2)
+    )
+    return read_integer(view, ADDRESS) + place * BYTES[read_integer(view, KIND)], fast
 
 
 @helper
@@ -173,8 +181,16 @@ def read_tile(view, extents, b, g, channel, width, start, steps, tile):
     done = 0
     while done < steps:
         address, fast = first_run(view, extents, b, g, channel, start + done)
-        run = min(steps - done, extents[2] - fast)
-        read_run(address, view[KIND], view[BY_CHANNEL], view[BY_AXIS + 2], width, run, tile[done:])
+        run = min(steps - done, read_integer(extents, 2) - fast)
+        read_run(
+            address,
+            read_integer(view, KIND),
+            read_integer(view, BY_CHANNEL),
+            read_integer(view, BY_AXIS + 2),
+            width,
+            run,
+            tile + done * ROW_BYTES,
+        )
         done += run
 
 
@@ -183,16 +199,30 @@ def write_tile(tile, view, extents, b, channel, width, start, steps, add):
     done = 0
     while done < steps:
         address, fast = first_run(view, extents, b, 0, channel, start + done)
-        run = min(steps - done, extents[2] - fast)
-        write_run(tile[done:], address, view[KIND], view[BY_CHANNEL], view[BY_AXIS + 2], width, run, add)
+        run = min(steps - done, read_integer(extents, 2) - fast)
+        write_run(
+            tile + done * ROW_BYTES,
+            address,
+            read_integer(view, KIND),
+            read_integer(view, BY_CHANNEL),
+            read_integer(view, BY_AXIS + 2),
+            width,
+            run,
+            add,
+        )
         done += run
 
 
 @helper
 def lies_in_rows(view, extents, start, steps):
     """Whether a tile's channels are adjacent float32 in memory and its steps equally far apart: no copy is needed."""
-    return view[KIND] == SINGLE and view[BY_CHANNEL] == 1 and (
-        start + steps <= extents[2] or start % extents[2] + steps <= extents[2]
+    return (
+        read_integer(view, KIND) == SINGLE
+        and read_integer(view, BY_CHANNEL) == 1
+        and (
+            start + steps <= read_integer(extents, 2)
+            or start % read_integer(extents, 2) + steps <= read_integer(extents, 2)
+        )
     )
 
 
@@ -204,7 +234,7 @@ def lines_of_tile(view, extents, b, channel, start):
     some of the lines are others, which does no harm.
     """
     address, _ = first_run(view, extents, b, 0, channel, start)
-    size = BYTES[view[KIND]]
-    if view[BY_AXIS + 2] == 1 and view[BY_CHANNEL] != 1:
-        return address, LANES * size, view[BY_CHANNEL] * size
-    return address, view[BY_AXIS + 2] * size, 4 * view[BY_AXIS + 2] * size
+    size = BYTES[read_integer(view, KIND)]
+    if read_integer(view, BY_AXIS + 2) == 1 and read_integer(view, BY_CHANNEL) != 1:
+        return address, LANES * size, read_integer(view, BY_CHANNEL) * size
+    return address, read_integer(view, BY_AXIS + 2) * size, 4 * read_integer(view, BY_AXIS + 2) * size

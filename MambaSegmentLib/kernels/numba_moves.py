@@ -181,6 +181,50 @@ def _writer_of_one(kind: int) -> Any:
     return write_one
 
 
+@intrinsic
+def read_integer(_typing, address, index):
+    """Number `index` of a row of int64."""
+
+    def codegen(_context, builder, _signature, arguments):
+        place = _at(builder, arguments[0], arguments[1], _INT(1), 8)
+        return builder.load(builder.inttoptr(place, _INT.as_pointer()))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def zero_rows(_typing, target, rows):
+    def codegen(context, builder, _signature, arguments):
+        lanes = Lanes(builder)
+        with cgutils.for_range(builder, arguments[1]) as loop:
+            lanes.store(lanes.row(arguments[0], loop.index), lanes.constant(0.0))
+        return context.get_dummy_value()
+
+    return _integers(2), codegen
+
+
+@intrinsic
+def copy_rows(_typing, source, target, rows):
+    return _integers(3), _between_rows(lambda _lanes, _target, row: row)
+
+
+@intrinsic
+def add_to_rows(_typing, source, target, rows):
+    return _integers(3), _between_rows(lambda lanes, target, row: lanes.add(lanes.load(target), row))
+
+
+def _between_rows(combined: Callable[[Lanes, ir.Value, ir.Value], ir.Value]) -> Any:
+    def codegen(context, builder, _signature, arguments):
+        source, target, rows = arguments
+        lanes = Lanes(builder)
+        with cgutils.for_range(builder, rows) as loop:
+            place = lanes.row(target, loop.index)
+            lanes.store(place, combined(lanes, place, lanes.load(lanes.row(source, loop.index))))
+        return context.get_dummy_value()
+
+    return codegen
+
+
 read_single, read_bfloat, read_half = (_reader_of_one(kind) for kind in (SINGLE, BFLOAT, HALF))
 write_single, write_bfloat, write_half = (_writer_of_one(kind) for kind in (SINGLE, BFLOAT, HALF))
 

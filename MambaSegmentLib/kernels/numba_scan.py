@@ -4,12 +4,11 @@ Importing this file imports numba and compiles the kernels (seconds the first ti
 A single scan is taken as one direction over a map with one spatial axis.
 """
 
-import functools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,13 +16,15 @@ from . import numba_scan_backward, numba_scan_kernels
 from .arguments import ScanArguments
 from .directions import Direction, DirectionalArguments, composed
 from .numba_maps import AXES, COLUMNS, KINDS, merged_axes, view_of
-from .numba_scan_tiles import D_DELTA, DELTA, DU, DY, DZ, VIEWS, B, C, U, Y, Z, padded_states
+from .numba_scan_backward import backward_workspace_floats
+from .numba_scan_tiles import D_DELTA, DELTA, DU, DY, DZ, VIEWS, B, C, U, Y, Z, padded_states, workspace_floats
 from .numba_simd import LANES
 from .numba_tiles import TILE
 from .threads import count_shares, in_shares
 
 FORWARD = (Direction((0,)),)
 CHUNK_TILES = 16  # a chunk of the sequence is not worth less
+_LINE_BYTES = 64  # of the processor's caches
 CORRECTION = 1.6  # a chunk's two walks cost at most this much of one, as measured
 
 
@@ -123,9 +124,11 @@ class _NumbaScan(torch.autograd.Function):
         y = empty_map_like(u, torch.float32 if added_to else u.dtype)
         kept = any(ctx.needs_input_grad)
         checkpoints = torch.empty(len(directions) if kept else 0, plan.blocks, plan.tiles, plan.padded, LANES)
-        inputs = _kernel_inputs(plan, tensors, {Y: y})
-        results = (last.numpy(), checkpoints.numpy(), plan.ends().numpy())
-        _run(plan, numba_scan_kernels.forward, numba_scan_kernels.correct, lambda _share: (*inputs, *results))
+        inputs = _KernelInputs(plan, tensors, {Y: y})
+        ends = plan.ends()
+        results = (last.data_ptr(), checkpoints.data_ptr() if kept else 0, ends.data_ptr())
+        floats = workspace_floats(plan.padded)
+        _run(plan, (numba_scan_kernels.forward, numba_scan_kernels.correct), floats, inputs, lambda _: results)
         ctx.plan = plan
         ctx.save_for_backward(*tensors, checkpoints)
         return y.to(u.dtype), last
@@ -143,10 +146,12 @@ class _NumbaScan(torch.autograd.Function):
         d_delta = empty_map_like(delta, torch.float32 if chunked else delta.dtype)
         dz = None if z is None else empty_map_like(z, z.dtype)
         sums = _Sums(plan, count_shares(plan.jobs), math.prod(u.shape[2:]))
-        inputs = _kernel_inputs(plan, tensors, {DY: _readable(dy), DU: du, D_DELTA: d_delta, DZ: dz})
-        results = (adjoints.numpy(), checkpoints.numpy(), plan.ends().numpy())
-        backward, correct = numba_scan_backward.backward, numba_scan_backward.correct
-        _run(plan, backward, correct, lambda share: (*inputs, *results, *sums.of_share(share)))
+        inputs = _KernelInputs(plan, tensors, {DY: _readable(dy), DU: du, D_DELTA: d_delta, DZ: dz})
+        ends = plan.ends()
+        results = (adjoints.data_ptr(), checkpoints.data_ptr(), ends.data_ptr())
+        kernels = (numba_scan_backward.backward, numba_scan_backward.correct)
+        floats = backward_workspace_floats(plan.padded)
+        _run(plan, kernels, floats, inputs, lambda share: (*results, *sums.of_share(share)))
         return (
             None, None, du, d_delta, sums.A.sum(0), sums.placed(sums.B, B), sums.placed(sums.C, C),
             None if D is None else sums.D.sum(0), dz, None if bias is None else sums.bias.sum(0),
@@ -166,8 +171,10 @@ class _Sums:
         self.B, self.C = (torch.zeros(shares, *projected) for _ in range(2))
         self.D, self.bias = (torch.zeros(shares, rows) for _ in range(2))
 
-    def of_share(self, share: int) -> tuple[Any, ...]:
-        return tuple(part[share].numpy() for part in (self.A, self.B, self.C, self.D, self.bias))
+    def of_share(self, share: int) -> tuple[int, ...]:
+        """As the kernels take them: addresses, and the length of a row of B and C."""
+        parts = (self.A, self.B, self.C, self.D, self.bias)
+        return (*(part[share].data_ptr() for part in parts), self.B.shape[-1])
 
     def placed(self, part: Tensor, like: Tensor) -> Tensor:
         """The sum of the shares, each direction's tokens back from the order of visit: the shape of B and C."""
@@ -182,49 +189,74 @@ class _Sums:
         return torch.cat(images, dim=1)
 
 
-def _run(plan: _Plan, walk: Any, correct: Any, arguments: Any) -> None:
-    """All jobs of a pass. Without chunks a job takes all directions in turn: no two threads add to one place."""
-    jobs, shape, count = plan.jobs, (plan.chunks, plan.groups, plan.channels), len(plan.directions)
+class _KernelInputs:
+    """What `numba_scan_tiles.Inputs` holds, and the tensors whose addresses it tells, kept alive."""
 
-    def share(kernel: Any, *directions: int) -> None:
-        in_shares(jobs, lambda first, shares: kernel(first, shares, jobs, *directions, *shape, *arguments(first)))
+    def __init__(self, plan: _Plan, tensors: Sequence[Tensor | None], outputs: dict[int, Tensor | None]) -> None:
+        u, delta, A, b, c, D, z, bias, _ = tensors
+        assert u is not None and A is not None
+        maps = {U: u, DELTA: delta, B: b, C: c, Z: z, **outputs}
+        self.maps = {which: tensor for which, tensor in maps.items() if tensor is not None}
+        self.views, self.extents = _tables(plan, self.maps)
+        zeros = torch.zeros(len(plan.directions) * plan.channels)
+        self.rows = [zeros if tensor is None else tensor.detach().float().contiguous() for tensor in (A, D, bias)]
+        self.arguments = (
+            self.views.data_ptr(), self.extents.data_ptr(), *(tensor.data_ptr() for tensor in self.rows),
+            int(plan.softplus), plan.states, plan.padded, plan.channels, plan.groups, len(plan.directions), plan.tiles,
+        )  # fmt: skip
+
+
+def _tables(plan: _Plan, maps: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
+    """Views (K, VIEWS, COLUMNS) and extents (K, EXTENTS) as int64, the axes in each direction's order."""
+    views, extents = [], []
+    for k, direction in enumerate(plan.directions):
+        first = maps[U].dim() - len(direction.axes)
+        strides = [
+            [tensor.stride(tensor.dim() - len(direction.axes) + axis) for axis in direction.axes]
+            for tensor in maps.values()
+        ]
+        merged, steps = merged_axes([maps[U].shape[first + axis] for axis in direction.axes], strides)
+        extents.append([*merged, int(direction.reverse)])
+        table = [[0] * COLUMNS for _ in range(VIEWS)]
+        for (which, tensor), axis_strides in zip(maps.items(), steps, strict=True):
+            grouped, per_direction = which in (B, C), which in (DELTA, D_DELTA)
+            skipped = k * plan.groups if grouped else k * plan.channels if per_direction else 0
+            table[which] = view_of(tensor, grouped, skipped, axis_strides)
+        views.append(table)
+    return torch.tensor(views), torch.tensor(extents)
+
+
+def _run(
+    plan: _Plan,
+    kernels: tuple[Any, Any],
+    floats: int,
+    inputs: _KernelInputs,
+    results: Callable[[int], tuple[int, ...]],
+) -> None:
+    """All jobs of a pass. Without chunks a job takes all directions in turn: no two threads add to one place.
+
+    Args:
+        kernels: the walk through the jobs, and the second one that adds what comes from other chunks.
+        floats: of the workspace that each share needs.
+        results: further arguments of the kernels, by share.
+    """
+    walk, correct = kernels
+    jobs, count = plan.jobs, len(plan.directions)
+
+    def share(kernel: Any, from_k: int, to_k: int) -> None:
+        def work(first: int, shares: int) -> None:
+            workspace = torch.zeros(floats + LANES)
+            on_a_line = workspace.data_ptr() + -workspace.data_ptr() % _LINE_BYTES
+            kernel(first, shares, jobs, from_k, to_k, plan.chunks, on_a_line, *inputs.arguments, *results(first))
+
+        in_shares(jobs, work)
 
     if plan.chunks == 1:
         share(walk, 0, count)
         return
     for k in range(count):
         share(walk, k, k + 1)
-        share(correct, k)
-
-
-def _kernel_inputs(plan: _Plan, tensors: Any, outputs: dict[int, Tensor | None]) -> tuple[Any, ...]:
-    """The table of views for each direction, the axes in its order, and the small tensors as arrays."""
-    u, delta, A, b, c, D, z, bias, _ = tensors
-    maps = {U: u, DELTA: delta, B: b, C: c, Z: z, **outputs}
-    present = {which: tensor for which, tensor in maps.items() if tensor is not None}
-    views = np.zeros((len(plan.directions), VIEWS, COLUMNS), np.int64)
-    extents = np.empty((len(plan.directions), AXES + 1), np.int64)
-    for k, direction in enumerate(plan.directions):
-        spatial = [u.shape[2 + axis] for axis in direction.axes]
-        strides = [
-            [tensor.stride(tensor.dim() - len(spatial) + axis) for axis in direction.axes]
-            for tensor in present.values()
-        ]
-        extents[k, :AXES], merged = merged_axes(spatial, strides)
-        extents[k, AXES] = direction.reverse
-        for (which, tensor), axis_strides in zip(present.items(), merged, strict=True):
-            grouped, per_direction = which in (B, C), which in (DELTA, D_DELTA)
-            skipped = k * plan.groups if grouped else k * plan.channels if per_direction else 0
-            views[k, which] = view_of(tensor, grouped, skipped, axis_strides)
-    no_row = functools.partial(np.zeros, len(plan.directions) * plan.channels, np.float32)
-    return (
-        views, extents, _array(A), no_row() if D is None else _array(D), no_row() if bias is None else _array(bias),
-        plan.softplus,
-    )  # fmt: skip
-
-
-def _array(tensor: Tensor) -> Any:
-    return tensor.detach().float().contiguous().numpy()
+        share(correct, k, k + 1)
 
 
 def _owned(state: Tensor) -> Tensor:

@@ -7,17 +7,15 @@ the true state of the chunk's start through the decays alone, and ends where not
 
 from types import SimpleNamespace
 
-import numpy as np
 from numba import types
 
 from . import numba_loops, numba_maps, numba_moves, numba_scan_tiles, numba_simd, numba_tiles
 from .numba_compile import cached_on_disk, checksum_of
 from .numba_loops import STATES, forward_states, gate_rows
-from .numba_maps import BY_AXIS, first_run, lies_in_rows, write_tile
-from .numba_moves import BYTES, SINGLE, ignore_denormals, restore_float_mode
+from .numba_maps import ROW_BYTES
+from .numba_moves import add_to_rows, copy_rows, ignore_denormals, restore_float_mode, zero_rows
 from .numba_scan_tiles import (
     DELTA,
-    ROW_BYTES,
     B,
     C,
     Inputs,
@@ -26,39 +24,38 @@ from .numba_scan_tiles import (
     Z,
     all_vanished,
     course_of,
-    is_gated,
+    is_present,
     job_of,
     lines_to_come,
     load_constants,
     load_state,
     map_rows,
-    new_constants,
-    new_tiles,
     of_state,
-    passed_on,
+    pass_on,
+    places_of,
     prepare,
     state_rows,
+    store_map,
     store_state,
+    tiles_at,
 )
-from .numba_simd import LANES
-from .numba_tiles import helper, new_tile
-
-_ZERO = np.float32(0.0)
+from .numba_tiles import TILE, helper
 
 
 @helper
-def forward_tile(inputs, job, constants, course, state, b, c, tiles):
-    """out = y before the gate; `state` (N, LANES) moves on to the tile's end.
+def forward_tile(inputs, job, course, tiles):
+    """out = y before the gate; the state moves on to the tile's end.
 
     The next tile is brought near meanwhile, line by line: all at once would stall, and not at all too.
     """
     row = course.first_row
-    pair = lines_to_come(inputs, job, DELTA, course), lines_to_come(inputs, job, U, course)
-    other_pair = lines_to_come(inputs, job, Z, course), lines_to_come(inputs, job, Y, course)
-    for n in range(0, state.shape[0], STATES):
+    b, c = state_rows(inputs, job, B, course, tiles.b), state_rows(inputs, job, C, course, tiles.c)
+    pair = lines_to_come(job, DELTA, course), lines_to_come(job, U, course)
+    other_pair = lines_to_come(job, Z, course), lines_to_come(job, Y, course)
+    for n in range(0, inputs.padded, STATES):
         forward_states(
-            tiles.step.ctypes.data + row, tiles.drive.ctypes.data + row, tiles.out.ctypes.data + row,
-            constants.a_log2[n:].ctypes.data, state[n:].ctypes.data,
+            tiles.step + row, tiles.drive + row, tiles.out + row,
+            tiles.a_log2 + n * ROW_BYTES, tiles.state + n * ROW_BYTES,
             *of_state(b, n, course.steps, course.by_row), *of_state(c, n, course.steps, course.by_row),
             course.by_row, course.steps, *pair[0], *pair[1],
         )  # fmt: skip
@@ -66,119 +63,128 @@ def forward_tile(inputs, job, constants, course, state, b, c, tiles):
 
 
 @helper
-def finish_tile(inputs, job, course, tiles, add):
+def finish_tile(job, course, tiles, add):
     """The gate, and out to its place in y."""
-    view, extents = inputs.views[job.k, Y], inputs.extents[job.k]
-    if is_gated(inputs, job):
-        z = map_rows(inputs, job, Z, course, tiles.z)
-        out = tiles.out.ctypes.data
-        if not add and job.width == LANES and lies_in_rows(view, extents, course.start, course.steps):
-            address, _ = first_run(view, extents, job.b, 0, job.channel, course.start)
-            gate_rows(z.address, z.by_row, out, address, view[BY_AXIS + 2] * BYTES[SINGLE], course.steps)
-            return
-        gate_rows(z.address, z.by_row, out, out, ROW_BYTES, course.steps)
-    write_tile(tiles.out, view, extents, job.b, job.channel, job.width, course.start, course.steps, add)
+    if not is_present(job, Z):
+        store_map(tiles.out, job, Y, course, add)
+        return
+    z, y = map_rows(job, Z, course, tiles.z), places_of(job, Y, course)
+    if y.address != 0 and not add:
+        gate_rows(z.address, z.by_row, tiles.out, y.address, y.by_row, course.steps)
+    else:
+        gate_rows(z.address, z.by_row, tiles.out, tiles.out, ROW_BYTES, course.steps)
+        store_map(tiles.out, job, Y, course, add)
 
 
 @helper
-def forward_job(inputs, job, constants, tiles, state, checkpoints, add):
+def checkpoint_of(checkpoints, inputs, job, blocks, tile):
+    """Address in an array (K, blocks, tiles, N, LANES)."""
+    return checkpoints + ((job.k * blocks + job.block) * inputs.tiles + tile) * inputs.padded * ROW_BYTES
+
+
+@helper
+def end_of(ends, inputs, job, blocks, chunks, chunk):
+    """Address in an array (K, blocks, chunks, N + 1, LANES)."""
+    return ends + ((job.k * blocks + job.block) * chunks + chunk) * (inputs.padded + 1) * ROW_BYTES
+
+
+@helper
+def forward_job(inputs, job, tiles, checkpoints, blocks, add):
     for visited in range(job.first, job.end):
-        course = course_of(visited, inputs.extents[job.k], False)
-        if checkpoints.shape[0] > 0:
-            checkpoints[job.k, job.block, course.tile] = state
-        raw = map_rows(inputs, job, DELTA, course, tiles.step)
-        x = map_rows(inputs, job, U, course, tiles.drive)
-        prepare(inputs, constants, raw, x, course.steps, tiles)
-        b, c = state_rows(inputs, job, B, course, tiles.b), state_rows(inputs, job, C, course, tiles.c)
-        forward_tile(inputs, job, constants, course, state, b, c, tiles)
-        finish_tile(inputs, job, course, tiles, add)
+        course = course_of(visited, job, False)
+        if checkpoints != 0:
+            copy_rows(tiles.state, checkpoint_of(checkpoints, inputs, job, blocks, course.tile), inputs.padded)
+        raw, x = map_rows(job, DELTA, course, tiles.step), map_rows(job, U, course, tiles.drive)
+        prepare(inputs, raw, x, course.steps, tiles)
+        forward_tile(inputs, job, course, tiles)
+        finish_tile(job, course, tiles, add)
 
 
 @helper
-def correct_job(inputs, job, constants, tiles, state, checkpoints):
+def correct_job(inputs, job, tiles, checkpoints, blocks):
     """Add what the state before the chunk leads to, as far as anything of it is left."""
     for visited in range(job.first, job.end):
-        if all_vanished(state):
-            state[:] = _ZERO
+        if all_vanished(tiles.state, inputs.padded):
+            zero_rows(tiles.state, inputs.padded)
             return
-        course = course_of(visited, inputs.extents[job.k], False)
-        if checkpoints.shape[0] > 0:
-            checkpoints[job.k, job.block, course.tile] += state
-        raw = map_rows(inputs, job, DELTA, course, tiles.step)
-        prepare(inputs, constants, raw, raw, course.steps, tiles)
-        tiles.drive[:] = _ZERO
-        tiles.out[:] = _ZERO
-        b, c = state_rows(inputs, job, B, course, tiles.b), state_rows(inputs, job, C, course, tiles.c)
-        forward_tile(inputs, job, constants, course, state, b, c, tiles)
-        finish_tile(inputs, job, course, tiles, True)
+        course = course_of(visited, job, False)
+        if checkpoints != 0:
+            add_to_rows(tiles.state, checkpoint_of(checkpoints, inputs, job, blocks, course.tile), inputs.padded)
+        raw = map_rows(job, DELTA, course, tiles.step)
+        prepare(inputs, raw, raw, course.steps, tiles)
+        zero_rows(tiles.drive, TILE)
+        zero_rows(tiles.out, TILE)
+        forward_tile(inputs, job, course, tiles)
+        finish_tile(job, course, tiles, True)
 
 
 def _build(sources):
     """The two kernels. `sources` is closed over: numba's cache key holds closures, but not the imported files."""
 
     def forward(
-        first, stride, jobs, from_k, to_k, chunks, groups, channels, views, extents, A, D, bias, softplus,
+        first, stride, jobs, from_k, to_k, chunks, workspace,
+        views, extents, A, D, bias, softplus, n_states, padded, channels, groups, directions, tiles_in_sequence,
         states, checkpoints, ends,
     ):  # fmt: skip
         """y and the last state of every `stride`-th job, for the directions from_k .. to_k - 1.
 
+        workspace: see workspace_floats. views .. tiles_in_sequence: see Inputs. All arrays by address, float32:
         states (B, K D, N): the initial state on entry, the last one on return if there is one chunk.
-        checkpoints (K, blocks, tiles, N, LANES) or empty: the state at each tile's start.
+        checkpoints (K, blocks, tiles, N, LANES) or 0: the state at each tile's start.
         ends (K, blocks, chunks, N + 1, LANES): of each chunk, the state that zeros lead to, and the sum of its steps.
         """
         _ = sources
         mode = ignore_denormals()
-        inputs = Inputs(views, extents, A, D, bias, softplus)
-        padded = ends.shape[3] - 1
-        constants, tiles, state = new_constants(padded), new_tiles(padded), new_tile(padded)
+        inputs = Inputs(
+            views, extents, A, D, bias, softplus, n_states, padded, channels, groups, directions, tiles_in_sequence
+        )
+        tiles, blocks = tiles_at(workspace, padded), jobs // chunks
         for index in range(first, jobs, stride):
             for k in range(from_k, to_k):
-                job = job_of(index, k, chunks, groups, channels, extents[k])
-                load_constants(inputs, job, channels, constants)
-                state[:] = _ZERO
-                tiles.total[:] = _ZERO
+                job = job_of(index, k, chunks, inputs)
+                load_constants(inputs, job, tiles)
+                zero_rows(tiles.state, padded)
+                zero_rows(tiles.total, 1)
                 if job.first == 0:
-                    load_state(states, job, channels, state)
-                forward_job(inputs, job, constants, tiles, state, checkpoints, k > 0)
+                    load_state(states, inputs, job, tiles.state)
+                forward_job(inputs, job, tiles, checkpoints, blocks, k > 0)
                 if chunks == 1:
-                    store_state(state, states, job, channels)
+                    store_state(tiles.state, states, inputs, job)
                 else:
-                    ends[k, job.block, index % chunks, :padded] = state
-                    ends[k, job.block, index % chunks, padded] = tiles.total
+                    end = end_of(ends, inputs, job, blocks, chunks, index % chunks)
+                    copy_rows(tiles.state, end, padded)
+                    copy_rows(tiles.total, end + padded * ROW_BYTES, 1)
         restore_float_mode(mode)
 
     def correct(
-        first, stride, jobs, k, chunks, groups, channels, views, extents, A, D, bias, softplus,
+        first, stride, jobs, from_k, to_k, chunks, workspace,
+        views, extents, A, D, bias, softplus, n_states, padded, channels, groups, directions, tiles_in_sequence,
         states, checkpoints, ends,
     ):  # fmt: skip
         """For every `stride`-th chunk but the first of a block: add to y and the checkpoints; the true last state."""
         _ = sources
         mode = ignore_denormals()
-        inputs = Inputs(views, extents, A, D, bias, softplus)
-        padded = ends.shape[3] - 1
-        constants, tiles, state = new_constants(padded), new_tiles(padded), new_tile(padded)
+        inputs = Inputs(
+            views, extents, A, D, bias, softplus, n_states, padded, channels, groups, directions, tiles_in_sequence
+        )
+        tiles, blocks = tiles_at(workspace, padded), jobs // chunks
         for index in range(first, jobs, stride):
-            job, chunk = job_of(index, k, chunks, groups, channels, extents[k]), index % chunks
-            if chunk == 0:
-                continue
-            load_constants(inputs, job, channels, constants)
-            state[:] = ends[k, job.block, 0, :padded]
-            for before in range(1, chunk):
-                passed_on(constants.a_log2, ends[k, job.block, before], state, state)
-            correct_job(inputs, job, constants, tiles, state, checkpoints)
-            if chunk == chunks - 1:
-                state += ends[k, job.block, chunk, :padded]
-                store_state(state, states, job, channels)
+            for k in range(from_k, to_k):
+                job, chunk = job_of(index, k, chunks, inputs), index % chunks
+                if chunk > 0:
+                    load_constants(inputs, job, tiles)
+                    copy_rows(end_of(ends, inputs, job, blocks, chunks, 0), tiles.state, padded)
+                    for before in range(1, chunk):
+                        end = end_of(ends, inputs, job, blocks, chunks, before)
+                        pass_on(tiles.a_log2, end, tiles.state, padded)
+                    correct_job(inputs, job, tiles, checkpoints, blocks)
+                    if chunk == chunks - 1:
+                        add_to_rows(end_of(ends, inputs, job, blocks, chunks, chunk), tiles.state, padded)
+                        store_state(tiles.state, states, inputs, job)
         restore_float_mode(mode)
 
-    matrix, cube, five = (types.Array(types.float32, dimensions, "C") for dimensions in (2, 3, 5))
-    row = types.Array(types.float32, 1, "C")
-    inputs = (types.int64[:, :, ::1], types.int64[:, ::1], matrix, row, row, types.boolean)
-    results = (cube, five, five)
-    return SimpleNamespace(
-        forward=cached_on_disk(types.void(*([types.int64] * 8), *inputs, *results))(forward),
-        correct=cached_on_disk(types.void(*([types.int64] * 7), *inputs, *results))(correct),
-    )
+    compiled = cached_on_disk(types.void(*([types.int64] * 22)))
+    return SimpleNamespace(forward=compiled(forward), correct=compiled(correct))
 
 
 _kernels = _build(checksum_of(numba_loops, numba_maps, numba_moves, numba_scan_tiles, numba_simd, numba_tiles))
