@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import ConfigError, ShapeError
 from .arguments import check_tensors
 from .dispatch import run_directional
+from .operator import somebody_looks
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,8 @@ def directional_scan(
     """
     arguments = DirectionalArguments(u, delta, A, B, C, D, delta_bias, bool(delta_softplus), tuple(directions))
     _check(arguments)
+    if somebody_looks(u):
+        return composed(arguments, backend)  # of operators that PyTorch knows
     return run_directional(backend, arguments, composed)
 
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from MambaSegmentLib.kernels import selective_scan
+from MambaSegmentLib.kernels import all_directions, directional_scan, selective_scan
 from MambaSegmentLib.kernels.arguments import check_arguments
 from MambaSegmentLib.kernels.operator import scan_operator, somebody_looks
+from Testing.library.kernels import test_directions
 from Testing.library.kernels.test_selective_scan import run, scan_inputs
 
 NAMES = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
@@ -55,6 +56,17 @@ def test_operations_are_counted():
         y, _ = both(**inputs)
         y.sum().backward()
     assert counter.get_total_flops() == 6 * 20 * 3 * (7 + 21)
+
+
+def test_directions_are_traced_and_counted_as_single_scans():
+    directions = all_directions(2)
+    inputs = {name: tensor.float() for name, tensor in test_directions.inputs_for(directions).items()}
+    with FlopCounterMode(display=False) as counter:
+        directional_scan(**inputs, directions=directions)
+    assert counter.get_total_flops() == 4 * inputs["u"].numel() * 3 * 7
+    compiled = torch.compile(directional_scan, backend="aot_eager", fullgraph=True)
+    expected = directional_scan(**inputs, directions=directions)
+    torch.testing.assert_close(compiled(**inputs, directions=directions), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_an_ordinary_call_does_not_pass_through_the_operator(monkeypatch):
