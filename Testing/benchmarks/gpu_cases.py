@@ -132,11 +132,6 @@ class MambaSsm:
 
         return call
 
-    def result(self, inputs: Inputs) -> Tensor:
-        """y, gated if there is a z."""
-        out, _, *gated = self.forward(inputs)()
-        return gated[0] if gated else out
-
     def image_forward(self, inputs: Inputs, case: ImageCase) -> Callable[[], Any]:
         """Four copies of the image in one call with four groups, put back and added: as SS2D is usually written."""
 
@@ -169,7 +164,15 @@ class MambaSsm:
             [order.tokens(part) for order, part in zip(orders, inputs["delta"].split(channels, 1), strict=True)], 1
         )
         B, C = (torch.stack([o.tokens(inputs[n][:, k]) for k, o in enumerate(orders)], 1) for n in ("B", "C"))
-        y = scan(u, delta, inputs["A"], B.contiguous(), C.contiguous(), inputs["D"], inputs["delta_bias"])
+        y = scan(
+            u.contiguous(),
+            delta.contiguous(),
+            inputs["A"],
+            B.contiguous(),
+            C.contiguous(),
+            inputs["D"],
+            inputs["delta_bias"],
+        )
         parts = [order.image(part, size) for order, part in zip(orders, y.split(channels, 1), strict=True)]
         return parts[0] + parts[1] + parts[2] + parts[3]
 
