@@ -15,14 +15,14 @@ _ADDRESS, _INDEX, _INT = ctypes.c_uint64, ctypes.c_int64, ctypes.c_int
 class Sequence(ctypes.Structure):
     """A tensor (B, D, L); strides count elements."""
 
-    _fields_ = [("data", _ADDRESS), ("batch", _INDEX), ("channel", _INDEX), ("token", _INDEX)]
+    _fields_ = [("data", _ADDRESS), ("batch", _INDEX), ("channel", _INT), ("token", _INT)]
 
 
 class Grouped(ctypes.Structure):
     """A tensor (B, G, N, L)."""
 
     _fields_ = [
-        ("data", _ADDRESS), ("batch", _INDEX), ("group", _INDEX), ("state", _INDEX), ("token", _INDEX)
+        ("data", _ADDRESS), ("batch", _INDEX), ("group", _INDEX), ("state", _INT), ("token", _INT)
     ]  # fmt: skip
 
 
@@ -41,9 +41,9 @@ class ScanParameters(ctypes.Structure):
         *((name, Sequence) for name in SEQUENCES),
         *((name, Grouped) for name in GROUPED),
         *((name, _ADDRESS) for name in CONTIGUOUS),
-        *((name, _INDEX) for name in ("batch", "channels", "length", "groups", "chunks", "chunk_steps")),
-        ("sizes", _INDEX * 3), ("strides", _INDEX * 3),
-        *((name, _INT) for name in ("reversed", "softplus", "accumulate", "gated", "backwards")),
+        *((name, _INT) for name in ("batch", "channels", "length", "groups", "chunks", "chunk_steps")),
+        ("sizes", _INT * 3), ("strides", _INT * 3),
+        *((name, _INT) for name in ("in_order", "reversed", "softplus", "accumulate", "gated", "backwards")),
     ]  # fmt: skip
 
 
@@ -56,7 +56,7 @@ class BoundParameters:
         self.struct = ScanParameters(
             batch=batch, channels=channels, length=length, groups=groups, chunks=task.plan.chunks,
             chunk_steps=task.plan.steps, sizes=task.order.sizes, strides=task.order.strides,
-            reversed=task.order.is_reversed, softplus=task.softplus, gated=task.inputs["z"] is not None,
+            in_order=task.order.is_in_memory_order, reversed=task.order.is_reversed, softplus=task.softplus, gated=task.inputs["z"] is not None,
         )  # fmt: skip
         self.set(**task.inputs)
 

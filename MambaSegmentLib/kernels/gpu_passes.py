@@ -19,6 +19,7 @@ from .token_order import TokenOrder, in_memory_order
 
 MOST_STATES = 64  # they are kept in registers
 LONGEST = 2**31 - 1  # steps; offsets in memory have 64 bits, step numbers must fit the kernels' 32
+_FARTHEST = 2**29  # elements
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ def can_take(arguments: ScanArguments) -> bool:
 
 def make_task(arguments: ScanArguments, processors: int, order: TokenOrder | None = None) -> ScanTask:
     """Bring dtypes together: parameters to float32, sequences to one dtype of their own; no copy where they agree."""
-    u, delta, z = _one_dtype(arguments.u, arguments.delta, arguments.z)
-    B, C = _one_dtype(arguments.B, arguments.C)
+    u, delta, z = map(_near, _one_dtype(arguments.u, arguments.delta, arguments.z))
+    B, C = map(_near, _one_dtype(arguments.B, arguments.C))
     assert u is not None and delta is not None and B is not None and C is not None
     batch, channels, length = u.shape
     parameters = {
@@ -178,7 +179,7 @@ def backward(
     assert u is not None and delta is not None
     if u.numel() == 0:
         return _gradients_of_nothing(task, d_last)
-    task.inputs["dy"] = dy.to(u.dtype)
+    task.inputs["dy"] = _near(dy.to(u.dtype))
     d_u = laid_out_like(u) if du is None else du
     d_delta = laid_out_like(delta) if d_delta is None else d_delta
     d_z = None if z is None else laid_out_like(z)
@@ -232,6 +233,13 @@ def laid_out_like(tensor: Tensor, dtype: torch.dtype | None = None, channels: in
     if tensor.stride(1) == 1 and own_channels > 1:
         return tensor.new_empty(batch, length, width, dtype=dtype).transpose(1, 2)
     return tensor.new_empty(batch, width, length, dtype=dtype)
+
+
+def _near(tensor: Tensor | None) -> Tensor | None:
+    """As it is, or a copy if its channels, states or tokens are further apart than the kernels' 32 bits can say."""
+    if tensor is None or max(tensor.stride()[-2:]) < _FARTHEST:
+        return tensor
+    return tensor.contiguous()
 
 
 def _one_dtype(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -17,6 +17,11 @@ class TokenOrder:
     strides: tuple[int, int, int]
     is_reversed: bool = False
 
+    @property
+    def is_in_memory_order(self) -> bool:
+        """Token after token, or, reversed, before token."""
+        return self.sizes[:2] == (1, 1) and self.strides[2] == 1
+
 
 def in_memory_order(length: int) -> TokenOrder:
     """Token after token."""

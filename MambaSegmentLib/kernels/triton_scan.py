@@ -16,7 +16,6 @@ from .gpu_autograd import gradients_with, scan_with
 from .gpu_directions import directional_with
 from .gpu_passes import ScanTask
 from .gpu_plan import LANES, TILE
-from .token_order import in_memory_order
 
 UNROLL = 4  # steps whose loads may be under way at once
 SEGMENTS = 32  # of scan_combine
@@ -130,7 +129,7 @@ class TritonLauncher:
             **arguments, channels=channels, groups=groups, length=length, chunks=task.plan.chunks,
             steps=task.plan.steps, n1=order.sizes[1], n2=order.sizes[2], s0=order.strides[0], s1=order.strides[1],
             s2=order.strides[2], STATES=states, LANES=LANES, SOFTPLUS=task.softplus, REVERSED=order.is_reversed,
-            IN_ORDER=order.sizes == in_memory_order(length).sizes and order.strides[2] == 1, num_warps=1, **constants,
+            IN_ORDER=order.is_in_memory_order, num_warps=1, **constants,
         )  # fmt: skip
 
     def _flags(self, *names: str) -> dict[str, bool]:

@@ -4,7 +4,7 @@
 // That derivative runs backwards, but its summary, sum over t of (a_first ... a_t) C_t dy_t, can be added up forwards,
 // and so costs no exponentials of its own.
 extern "C" __global__ void __launch_bounds__(LANES, WARPS_FORWARD) scan_back_summary(const __grid_constant__ ScanParameters p) {
-  __shared__ Index tokens[TILE];
+  __shared__ int tokens[TILE];
   __shared__ float u[TILE][PADDED], delta[TILE][PADDED], z[TILE][PADDED], dy[TILE][PADDED];
   __shared__ __align__(16) float B[TILE][STATES_PADDED], C[TILE][STATES_PADDED];
   const Place at = place_of(p);
@@ -12,30 +12,31 @@ extern "C" __global__ void __launch_bounds__(LANES, WARPS_FORWARD) scan_back_sum
   float A[STATES], s[STATES], decay[STATES], adjoint[STATES], sum = 0.0f;
 #pragma unroll
   for (int n = 0; n < STATES; n++) {
-    A[n] = at.inside ? p.A[at.channel * STATES + n] * LOG2_E : 0.0f;
+    A[n] = at.inside ? p.A[(Index)at.channel * STATES + n] * LOG2_E : 0.0f;
     decay[n] = 1.0f;
     s[n] = adjoint[n] = 0.0f;
     if (!at.inside) continue;
     if (p.carries) s[n] = p.carries[row_of(p, at, p.chunks, at.chunk, n)];
     else if (p.initial) s[n] = p.initial[(at.batch * p.channels + at.channel) * STATES + n];
   }
-  const Index tiles = (p.length + TILE - 1) / TILE;
-  for (Index first = at.first; first < at.end; first += TILE) {
-    const int count = at.end - first < TILE ? (int)(at.end - first) : TILE;
+  const int tiles = (p.length - 1) / TILE + 1;
+  for (int first = at.first; first < at.end; first += TILE) {
+    const int count = at.end - first < TILE ? at.end - first : TILE;
     __syncwarp();
     place_tokens(p, first, count, at.lane, tokens);
     __syncwarp();
-    load_tile<TYPE_SEQUENCE>(p.u, at, tokens, count, u);
-    load_tile<TYPE_SEQUENCE>(p.delta, at, tokens, count, delta);
-    load_tile<TYPE_SEQUENCE>(p.dy, at, tokens, count, dy);
-    if (p.gated) load_tile<TYPE_SEQUENCE>(p.z, at, tokens, count, z);
-    load_states(p.B, at, tokens, count, B);
-    load_states(p.C, at, tokens, count, C);
+    load_tile<TYPE_SEQUENCE>(p.u, at, tokens, u);
+    load_tile<TYPE_SEQUENCE>(p.delta, at, tokens, delta);
+    load_tile<TYPE_SEQUENCE>(p.dy, at, tokens, dy);
+    if (p.gated) load_tile<TYPE_SEQUENCE>(p.z, at, tokens, z);
+    load_states(p.B, at, tokens, B);
+    load_states(p.C, at, tokens, C);
     if (at.inside) {
 #pragma unroll
       for (int n = 0; n < STATES; n++) p.tile_states[row_of(p, at, tiles, first / TILE, n)] = s[n];
     }
     __syncwarp();
+#pragma unroll 2
     for (int t = 0; t < count; t++) {
       const float step = step_size(p, delta[t][at.lane], bias);
       const float input = step * u[t][at.lane];
@@ -88,7 +89,7 @@ __device__ inline float sum_over_lanes(float (&values)[LANES], int lane) {
 // The chunk again, tile by tile from its end. Within a tile one state n after the other: its TILE states and decays are
 // computed again from the one before the tile, then walked backwards, all in registers.
 extern "C" __global__ void __launch_bounds__(LANES, WARPS_BACKWARD) scan_back_finish(const __grid_constant__ ScanParameters p) {
-  __shared__ Index tokens[TILE];
+  __shared__ int tokens[TILE];
   __shared__ float u[TILE][PADDED], delta[TILE][PADDED], z[TILE][PADDED], dy[TILE][PADDED];
   __shared__ __align__(16) float B[STATES][TILE], C[STATES][TILE];
   __shared__ float dB[TILE][STATES], dC[TILE][STATES];
@@ -98,35 +99,36 @@ extern "C" __global__ void __launch_bounds__(LANES, WARPS_BACKWARD) scan_back_fi
   const float skip = p.D && at.inside ? p.D[at.channel] : 0.0f;
   float d_skip = 0.0f, d_bias = 0.0f;
   for (int n = 0; n < STATES; n++) {
-    A[n][at.lane] = at.inside ? p.A[at.channel * STATES + n] : 0.0f;
+    A[n][at.lane] = at.inside ? p.A[(Index)at.channel * STATES + n] : 0.0f;
     dA[n][at.lane] = carry[n][at.lane] = 0.0f;
     if (!at.inside) continue;
     if (p.adjoints) carry[n][at.lane] = p.adjoints[row_of(p, at, p.chunks, at.chunk, n)];
     else if (p.initial) carry[n][at.lane] = p.initial[(at.batch * p.channels + at.channel) * STATES + n];
   }
-  const Index tiles = (p.length + TILE - 1) / TILE;
-  for (Index tile = (at.end - 1) / TILE; tile >= at.first / TILE; tile--) {
-    const Index first = tile * TILE;
-    const int count = at.end - first < TILE ? (int)(at.end - first) : TILE;
+  const int tiles = (p.length - 1) / TILE + 1;
+  for (int tile = (at.end - 1) / TILE; tile >= at.first / TILE; tile--) {
+    const int first = tile * TILE;
+    const int count = at.end - first < TILE ? at.end - first : TILE;
     __syncwarp();
     place_tokens(p, first, count, at.lane, tokens);
     __syncwarp();
-    load_tile<TYPE_SEQUENCE>(p.u, at, tokens, count, u);
-    load_tile<TYPE_SEQUENCE>(p.delta, at, tokens, count, delta);
-    load_tile<TYPE_SEQUENCE>(p.dy, at, tokens, count, dy);
-    if (p.gated) load_tile<TYPE_SEQUENCE>(p.z, at, tokens, count, z);
-    load_states_by_row(p.B, at, tokens, count, B);
-    load_states_by_row(p.C, at, tokens, count, C);
+    load_tile<TYPE_SEQUENCE>(p.u, at, tokens, u);
+    load_tile<TYPE_SEQUENCE>(p.delta, at, tokens, delta);
+    load_tile<TYPE_SEQUENCE>(p.dy, at, tokens, dy);
+    if (p.gated) load_tile<TYPE_SEQUENCE>(p.z, at, tokens, z);
+    load_states_by_row(p.B, at, tokens, B);
+    load_states_by_row(p.C, at, tokens, C);
     __syncwarp();
 
-    float step[TILE], input[TILE], upstream[TILE];  // beyond the last step all 0: the state then passes unchanged
+    float step[TILE], input[TILE], upstream[TILE];  // outside all 0: nothing is added, the state passes unchanged
     float d_input[TILE], d_step[TILE], y[TILE];
 #pragma unroll
     for (int t = 0; t < TILE; t++) {
-      step[t] = t < count ? step_size(p, delta[t][at.lane], bias) : 0.0f;
-      input[t] = step[t] * u[t][at.lane];
-      upstream[t] = dy[t][at.lane];
-      if (p.gated) upstream[t] *= z[t][at.lane] * sigmoid(z[t][at.lane]);
+      const bool there = t < count && at.inside;
+      step[t] = there ? step_size(p, delta[t][at.lane], bias) : 0.0f;
+      input[t] = there ? step[t] * u[t][at.lane] : 0.0f;
+      upstream[t] = there ? dy[t][at.lane] : 0.0f;
+      if (p.gated && there) upstream[t] *= z[t][at.lane] * sigmoid(z[t][at.lane]);
       d_input[t] = d_step[t] = 0.0f;
       y[t] = skip * u[t][at.lane];
     }

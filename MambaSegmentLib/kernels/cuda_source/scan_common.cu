@@ -34,9 +34,10 @@ __device__ inline void store(Brain* to, float x) {  // to the nearest, ties to e
   to->bits = x != x ? 0x7fff : (unsigned short)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-// Strides count elements. `data` is an address, 0 for what is absent.
-struct Sequence { unsigned long long data; Index batch, channel, token; };
-struct Grouped { unsigned long long data; Index batch, group, state, token; };
+// Strides count elements. `data` is an address, 0 for what is absent. Only a batch may be far from the next one: with the
+// other strides below 2^29 one instruction makes a 64-bit address of two 32-bit factors.
+struct Sequence { unsigned long long data; Index batch; int channel, token; };
+struct Grouped { unsigned long long data; Index batch, group; int state, token; };
 
 // The same fields in the same order as ScanParameters in cuda_parameters.py.
 struct ScanParameters {
@@ -56,121 +57,123 @@ struct ScanParameters {
   float* dA;                                     // (B, K, N, D)
   float* dD;                                     // (B, K, D)
   float* dbias;                                  // (B, K, D)
-  Index batch, channels, length, groups;
-  Index chunks, chunk_steps;                     // a multiple of TILE
-  Index sizes[3], strides[3];                    // of the order of tokens, slowest first; see position_of
-  int reversed, softplus, accumulate, gated, backwards;  // backwards: the way of scan_combine along the chunks
+  int batch, channels, length, groups;
+  int chunks, chunk_steps;                       // a multiple of TILE
+  int sizes[3], strides[3];                      // of the order of tokens, slowest first; see position_of
+  int in_order, reversed, softplus, accumulate, gated, backwards;  // backwards: the way of scan_combine along the chunks
 };
 
 struct Place {
-  Index batch, group, chunk, block, channel;  // block: of channels within the group; channel: of this lane
-  Index first, end;                           // steps of the chunk
-  int lane;
-  bool inside;                                // whether this lane has a channel
-  int lanes;                                  // how many have one
+  Index batch;
+  int group, chunk, block, channel;  // block: of channels within the group; channel: of this lane
+  int first, end;                    // steps of the chunk
+  int lane, lanes;                   // lanes: how many have a channel
+  bool inside;                       // whether this one has
 };
 
 __device__ inline Place place_of(const ScanParameters& p) {
   Place at;
-  const Index width = p.channels / p.groups;
-  const Index blocks = (width + LANES - 1) / LANES;
-  Index rest = blockIdx.x;
+  const unsigned width = p.channels / p.groups;
+  const unsigned blocks = (width + LANES - 1) / LANES;
+  unsigned rest = blockIdx.x;
   at.block = rest % blocks;  // neighbours share B and C
   rest /= blocks;
-  at.group = rest % p.groups;
-  rest /= p.groups;
-  at.chunk = rest % p.chunks;
-  at.batch = rest / p.chunks;
+  at.group = rest % (unsigned)p.groups;
+  rest /= (unsigned)p.groups;
+  at.chunk = rest % (unsigned)p.chunks;
+  at.batch = rest / (unsigned)p.chunks;
   at.lane = threadIdx.x;
-  const Index left = width - at.block * LANES;
-  at.lanes = left < LANES ? (int)left : LANES;
+  const int left = width - at.block * LANES;
+  at.lanes = left < LANES ? left : LANES;
   at.inside = at.lane < at.lanes;
   at.channel = at.group * width + at.block * LANES + at.lane;
   at.first = at.chunk * p.chunk_steps;
-  at.end = at.first + p.chunk_steps < p.length ? at.first + p.chunk_steps : p.length;
+  at.end = p.length - at.first < p.chunk_steps ? p.length : at.first + p.chunk_steps;
   return at;
 }
 
 // Where step t of the scan lies: the token's number along the tensors' last axis.
-__device__ inline Index position_of(const ScanParameters& p, Index t) {
-  if (p.reversed) t = p.length - 1 - t;
-  const Index fast = t % p.sizes[2], rest = t / p.sizes[2];
-  return (rest / p.sizes[1]) * p.strides[0] + (rest % p.sizes[1]) * p.strides[1] + fast * p.strides[2];
+__device__ inline int position_of(const ScanParameters& p, int t) {
+  const unsigned step = p.reversed ? p.length - 1 - t : t;
+  if (p.in_order) return step;
+  const unsigned rest = step / (unsigned)p.sizes[2], fast = step % (unsigned)p.sizes[2];
+  return rest / (unsigned)p.sizes[1] * p.strides[0] + rest % (unsigned)p.sizes[1] * p.strides[1] + fast * p.strides[2];
 }
 
-__device__ inline void place_tokens(const ScanParameters& p, Index first, int count, int lane, Index* tokens) {
-  if (lane < count) tokens[lane] = position_of(p, first + lane);
+// The tokens of a tile. Beyond the last step the last one again: loads then need no condition, and what they bring is not used.
+__device__ inline void place_tokens(const ScanParameters& p, int first, int count, int lane, int* tokens) {
+  if (lane < TILE) tokens[lane] = position_of(p, first + (lane < count ? lane : count - 1));
 }
 
-// A tile (steps, channels) of one tensor, as floats; what lies outside becomes 0.
+// A tile (steps, channels) of one tensor, as floats; what lies outside holds some number of the tensor's.
 template <typename T>
-__device__ inline void load_tile(const Sequence& from, const Place& at, const Index* tokens, int count,
-                                 float (*tile)[PADDED]) {
-  const T* start = (const T*)from.data + at.batch * from.batch + (at.channel - at.lane) * from.channel;
+__device__ inline void load_tile(const Sequence& from, const Place& at, const int* tokens, float (*tile)[PADDED]) {
+  const T* start = (const T*)from.data + at.batch * from.batch + (Index)(at.channel - at.lane) * from.channel;
   if (from.channel == 1 || from.token != 1) {  // a row: the channels of one step
+    start += (Index)(at.inside ? at.lane : at.lanes - 1) * from.channel;
 #pragma unroll
-    for (int t = 0; t < TILE; t++) {
-      tile[t][at.lane] =
-          t < count && at.inside ? to_float(start[tokens[t] * from.token + at.lane * from.channel]) : 0.0f;
-    }
+    for (int t = 0; t < TILE; t++) tile[t][at.lane] = to_float(start[(Index)tokens[t] * from.token]);
   } else {  // the steps of LANES / TILE channels
-    const int t = at.lane % TILE;
-    const Index token = t < count ? tokens[t] : 0;
+    start += tokens[at.lane % TILE];
 #pragma unroll
     for (int i = 0; i < TILE; i++) {
       const int channel = i * (LANES / TILE) + at.lane / TILE;
-      tile[t][channel] = t < count && channel < at.lanes ? to_float(start[token + channel * from.channel]) : 0.0f;
+      tile[at.lane % TILE][channel] =
+          to_float(start[(Index)(channel < at.lanes ? channel : at.lanes - 1) * from.channel]);
     }
   }
 }
 
 template <typename T>
-__device__ inline void store_tile(const Sequence& to, const Place& at, const Index* tokens, int count, bool accumulate,
+__device__ inline void store_tile(const Sequence& to, const Place& at, const int* tokens, int count, bool accumulate,
                                   float (*tile)[PADDED]) {
-  T* start = (T*)to.data + at.batch * to.batch + (at.channel - at.lane) * to.channel;
+  T* start = (T*)to.data + at.batch * to.batch + (Index)(at.channel - at.lane) * to.channel;
   if (to.channel == 1 || to.token != 1) {
+    if (!at.inside) return;
+    start += (Index)at.lane * to.channel;
 #pragma unroll
     for (int t = 0; t < TILE; t++) {
-      if (t >= count || !at.inside) continue;
-      T* place = start + tokens[t] * to.token + at.lane * to.channel;
+      if (t >= count) continue;
+      T* place = start + (Index)tokens[t] * to.token;
       store(place, accumulate ? to_float(*place) + tile[t][at.lane] : tile[t][at.lane]);
     }
   } else {
     const int t = at.lane % TILE;
+    if (t >= count) return;
+    start += tokens[t];
 #pragma unroll
     for (int i = 0; i < TILE; i++) {
       const int channel = i * (LANES / TILE) + at.lane / TILE;
-      if (t >= count || channel >= at.lanes) continue;
-      T* place = start + tokens[t] + channel * to.channel;
+      if (channel >= at.lanes) continue;
+      T* place = start + (Index)channel * to.channel;
       store(place, accumulate ? to_float(*place) + tile[t][channel] : tile[t][channel]);
     }
   }
 }
 
 // B or C of a tile's steps as [step][state].
-__device__ inline void load_states(const Grouped& from, const Place& at, const Index* tokens, int count,
+__device__ inline void load_states(const Grouped& from, const Place& at, const int* tokens,
                                    float (*tile)[STATES_PADDED]) {
   const TYPE_GROUPED* start = (const TYPE_GROUPED*)from.data + at.batch * from.batch + at.group * from.group;
-  if (from.state == 1) {
-    for (int i = at.lane; i < TILE * STATES; i += LANES) {
-      const int t = i / STATES, n = i % STATES;
-      if (t < count) tile[t][n] = to_float(start[tokens[t] * from.token + n]);
-    }
-  } else {
-    for (int i = at.lane; i < TILE * STATES; i += LANES) {
-      const int t = i % TILE, n = i / TILE;
-      if (t < count) tile[t][n] = to_float(start[tokens[t] * from.token + n * from.state]);
-    }
+#pragma unroll
+  for (int first = 0; first < TILE * STATES; first += LANES) {
+    const int i = first + at.lane;
+    if (TILE * STATES % LANES && i >= TILE * STATES) continue;
+    const int t = from.state == 1 ? i / STATES : i % TILE, n = from.state == 1 ? i % STATES : i / TILE;
+    tile[t][n] = to_float(start[(Index)tokens[t] * from.token + (Index)n * from.state]);
   }
 }
 
-// The same as [state][step]; 0 beyond the last step.
-__device__ inline void load_states_by_row(const Grouped& from, const Place& at, const Index* tokens, int count,
+// The same as [state][step].
+__device__ inline void load_states_by_row(const Grouped& from, const Place& at, const int* tokens,
                                           float (*tile)[TILE]) {
   const TYPE_GROUPED* start = (const TYPE_GROUPED*)from.data + at.batch * from.batch + at.group * from.group;
-  for (int i = at.lane; i < TILE * STATES; i += LANES) {
+#pragma unroll
+  for (int first = 0; first < TILE * STATES; first += LANES) {
+    const int i = first + at.lane;
+    if (TILE * STATES % LANES && i >= TILE * STATES) continue;
     const int t = from.state == 1 ? i / STATES : i % TILE, n = from.state == 1 ? i % STATES : i / TILE;
-    tile[n][t] = t < count ? to_float(start[tokens[t] * from.token + n * from.state]) : 0.0f;
+    tile[n][t] = to_float(start[(Index)tokens[t] * from.token + (Index)n * from.state]);
   }
 }
 

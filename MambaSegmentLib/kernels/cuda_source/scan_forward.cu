@@ -2,7 +2,7 @@
 
 // What a chunk does to any state that enters: it decays by exp(A sum of steps), and `carries` is added.
 extern "C" __global__ void __launch_bounds__(LANES, WARPS_FORWARD) scan_summary(const __grid_constant__ ScanParameters p) {
-  __shared__ Index tokens[TILE];
+  __shared__ int tokens[TILE];
   __shared__ float u[TILE][PADDED], delta[TILE][PADDED];
   __shared__ __align__(16) float B[TILE][STATES_PADDED];
   const Place at = place_of(p);
@@ -10,18 +10,19 @@ extern "C" __global__ void __launch_bounds__(LANES, WARPS_FORWARD) scan_summary(
   float A[STATES], s[STATES_PADDED], sum = 0.0f;
 #pragma unroll
   for (int n = 0; n < STATES; n++) {
-    A[n] = at.inside ? p.A[at.channel * STATES + n] * LOG2_E : 0.0f;
+    A[n] = at.inside ? p.A[(Index)at.channel * STATES + n] * LOG2_E : 0.0f;
     s[n] = 0.0f;
   }
-  for (Index first = at.first; first < at.end; first += TILE) {
-    const int count = at.end - first < TILE ? (int)(at.end - first) : TILE;
+  for (int first = at.first; first < at.end; first += TILE) {
+    const int count = at.end - first < TILE ? at.end - first : TILE;
     __syncwarp();  // the tile before has been read
     place_tokens(p, first, count, at.lane, tokens);
     __syncwarp();
-    load_tile<TYPE_SEQUENCE>(p.u, at, tokens, count, u);
-    load_tile<TYPE_SEQUENCE>(p.delta, at, tokens, count, delta);
-    load_states(p.B, at, tokens, count, B);
+    load_tile<TYPE_SEQUENCE>(p.u, at, tokens, u);
+    load_tile<TYPE_SEQUENCE>(p.delta, at, tokens, delta);
+    load_states(p.B, at, tokens, B);
     __syncwarp();
+#pragma unroll 2
     for (int t = 0; t < count; t++) {
       const float step = step_size(p, delta[t][at.lane], bias);
       const float input = step * u[t][at.lane];
@@ -44,7 +45,7 @@ extern "C" __global__ void __launch_bounds__(LANES, WARPS_FORWARD) scan_summary(
 
 // y of each chunk from the state that enters it; the state after the last step where there is one chunk alone.
 extern "C" __global__ void __launch_bounds__(LANES, WARPS_FORWARD) scan_finish(const __grid_constant__ ScanParameters p) {
-  __shared__ Index tokens[TILE];
+  __shared__ int tokens[TILE];
   __shared__ float u[TILE][PADDED], delta[TILE][PADDED], z[TILE][PADDED];
   __shared__ __align__(16) float B[TILE][STATES_PADDED], C[TILE][STATES_PADDED];
   const Place at = place_of(p);
@@ -53,23 +54,24 @@ extern "C" __global__ void __launch_bounds__(LANES, WARPS_FORWARD) scan_finish(c
   float A[STATES], s[STATES];
 #pragma unroll
   for (int n = 0; n < STATES; n++) {
-    A[n] = at.inside ? p.A[at.channel * STATES + n] * LOG2_E : 0.0f;
+    A[n] = at.inside ? p.A[(Index)at.channel * STATES + n] * LOG2_E : 0.0f;
     s[n] = 0.0f;
     if (!at.inside) continue;
     if (p.carries) s[n] = p.carries[row_of(p, at, p.chunks, at.chunk, n)];
     else if (p.initial) s[n] = p.initial[(at.batch * p.channels + at.channel) * STATES + n];
   }
-  for (Index first = at.first; first < at.end; first += TILE) {
-    const int count = at.end - first < TILE ? (int)(at.end - first) : TILE;
+  for (int first = at.first; first < at.end; first += TILE) {
+    const int count = at.end - first < TILE ? at.end - first : TILE;
     __syncwarp();
     place_tokens(p, first, count, at.lane, tokens);
     __syncwarp();
-    load_tile<TYPE_SEQUENCE>(p.u, at, tokens, count, u);
-    load_tile<TYPE_SEQUENCE>(p.delta, at, tokens, count, delta);
-    if (p.gated) load_tile<TYPE_SEQUENCE>(p.z, at, tokens, count, z);
-    load_states(p.B, at, tokens, count, B);
-    load_states(p.C, at, tokens, count, C);
+    load_tile<TYPE_SEQUENCE>(p.u, at, tokens, u);
+    load_tile<TYPE_SEQUENCE>(p.delta, at, tokens, delta);
+    if (p.gated) load_tile<TYPE_SEQUENCE>(p.z, at, tokens, z);
+    load_states(p.B, at, tokens, B);
+    load_states(p.C, at, tokens, C);
     __syncwarp();
+#pragma unroll 2
     for (int t = 0; t < count; t++) {
       const float step = step_size(p, delta[t][at.lane], bias);
       const float input = step * u[t][at.lane];
