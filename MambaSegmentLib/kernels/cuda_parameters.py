@@ -56,7 +56,8 @@ class BoundParameters:
         self.struct = ScanParameters(
             batch=batch, channels=channels, length=length, groups=groups, chunks=task.plan.chunks,
             chunk_steps=task.plan.steps, sizes=task.order.sizes, strides=task.order.strides,
-            in_order=task.order.is_in_memory_order, reversed=task.order.is_reversed, softplus=task.softplus, gated=task.inputs["z"] is not None,
+            in_order=task.order.is_in_memory_order, reversed=task.order.is_reversed, softplus=task.softplus,
+            gated=task.inputs["z"] is not None,
         )  # fmt: skip
         self.set(**task.inputs)
 

@@ -8,10 +8,8 @@ The cost model, in units of one walk over the sequence at full speed:
     one chunk           1 x max(1, full / warps)       warps = batch x blocks of 32 channels
     several chunks      2                              a walk for the summaries, a walk for the result
 
-so the sequence is cut when the channels give less than half of the warps that fill the chip. A walk costs 16
-exponentials a channel and step for 16 states, and a multiprocessor has 16 special-function units, so no walk takes less
-than one cycle for a channel and step on one multiprocessor; at four bytes a number the traffic of a walk (8 to 16
-bytes) takes about as long. The numbers below were chosen from this arithmetic and the compiler's register counts; no
+so the sequence is cut when the channels give less than half of the warps that fill the chip. What a walk costs is
+counted in docs/scan_gpu.md. The numbers below were chosen from that arithmetic and the compiler's register counts; no
 GPU has confirmed them yet.
 """
 

@@ -21,7 +21,7 @@ from MambaSegmentLib.kernels import (
     trust,
 )
 from Testing.library.kernels import test_directions
-from Testing.library.kernels.test_selective_scan import scan_inputs
+from Testing.library.kernels.test_selective_scan import assert_same, run, scan_inputs
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -235,6 +235,30 @@ def test_a_failing_backward_pass_is_computed_by_chunked():
         (gradient,) = torch.autograd.grad(y.sum(), inputs["u"])
     expected = chunked.scan(arguments)[0].sum()
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, inputs["u"])[0])
+
+
+def test_mamba_ssm_gets_what_it_wants(monkeypatch):
+    """Fakes the package by the recurrence, which refuses what the package would: strides, and dtypes that differ."""
+
+    def selective_scan_fn(
+        u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False, return_last_state=False
+    ):
+        for tensor in (u, delta, B, C):
+            assert tensor.dtype == u.dtype and tensor.stride(-1) == 1
+        assert A.dtype == torch.float32 and B.dim() == 4
+        arguments = (u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state)
+        return selective_scan(*arguments, backend="reference")
+
+    for name in ("mamba_ssm", "mamba_ssm.ops", "mamba_ssm.ops.selective_scan_interface"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules["mamba_ssm.ops.selective_scan_interface"].selective_scan_fn = selective_scan_fn
+    monkeypatch.delitem(sys.modules, "MambaSegmentLib.kernels.mamba_ssm_scan", raising=False)
+    row = backends.BACKENDS["mamba-ssm"]
+    fake = backends.Backend(row.module, lambda: (True, "fake"), ("cpu",), row.dtypes, row.most_states)
+    monkeypatch.setitem(backends.BACKENDS, "mamba-ssm", fake)
+    for absent in ((), ("initial_state",), ("z", "D")):
+        inputs = {n: t for n, t in scan_inputs(channels=6, groups=2, length=20).items() if n not in absent}
+        assert_same(run(inputs, "mamba-ssm", torch.float32), run(inputs, "reference", torch.float64), 1e-5)
 
 
 def chunked_result():

@@ -112,6 +112,12 @@ def test_extreme_values_stay_finite_and_right():
     compare(inputs, 2e-5)
 
 
+def test_what_lies_far_apart_is_copied(monkeypatch):
+    """Fakes the limit of 2^29 elements, which no tensor here can reach."""
+    monkeypatch.setattr("MambaSegmentLib.kernels.gpu_passes._FARTHEST", 8)
+    compare(scan_inputs(channels=20, length=33, layout="strided"))
+
+
 @pytest.mark.parametrize("name", ["u", "delta", "B", "z"])
 def test_not_a_number_is_not_hidden(chunks_of, name):
     chunks_of(32)
@@ -182,8 +188,7 @@ def test_gradients_without_what_forward_keeps(chunks_of):
     assert_same({"d_A": found[2], "d_u": found[0]}, {n: expected[n] for n in ("d_A", "d_u")}, 2e-6)
 
 
-@pytest.mark.parametrize("architecture", [80, 90, 120])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("architecture", "dtype"), [(80, torch.float32), (90, torch.bfloat16), (120, torch.float16)])
 def test_nvrtc_compiles_the_kernels(architecture, dtype, tmp_path, monkeypatch):
     for package in ("cuda.bindings", "nvidia.cu13"):
         try:

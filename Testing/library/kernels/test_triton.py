@@ -31,11 +31,10 @@ def test_matches_the_recurrence_with_gradients(errors, case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("capability", [80, 90])
-def test_compiles_for_a_gpu(repository, capability, tmp_path):
+def test_compiles_for_a_gpu(repository, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(repository), "TRITON_CACHE_DIR": str(tmp_path)}
     environment.pop("TRITON_INTERPRET", None)
-    command = [sys.executable, "-m", "Testing.library.kernels.triton_compile", str(capability)]
+    command = [sys.executable, "-m", "Testing.library.kernels.triton_compile", "90"]
     done = subprocess.run(command, env=environment, cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     sizes = {line.split()[0]: int(line.split()[1]) for line in done.stdout.splitlines()}
