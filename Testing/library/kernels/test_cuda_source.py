@@ -6,13 +6,18 @@ on a GPU: the speed, its own exponentials and the launch through the driver are 
 
 import importlib.util
 import re
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from MambaSegmentLib.kernels import all_directions, backends, row_major, selective_scan
+from MambaSegmentLib.kernels import all_directions, backends, directional_scan, row_major, selective_scan
 from MambaSegmentLib.kernels.arguments import check_arguments
 from MambaSegmentLib.kernels.gpu_plan import ChunkPlan
+from MambaSegmentLib.models import ss2d
 from Testing.library.kernels import cuda_on_cpu, test_directions
 from Testing.library.kernels.test_selective_scan import assert_same, run, scan_inputs
 
@@ -164,6 +169,35 @@ def test_directions_with_gradients(chunks_of, directions, layout):
     inputs = test_directions.inputs_for(directions, channels=33, layout=layout)
     actual = test_directions.run(inputs, directions, NAME, torch.float32)
     assert_same(actual, test_directions.run(inputs, directions, "reference", torch.float64), 1e-5)
+
+
+def test_the_released_codes_ss2d_is_met(shared, monkeypatch):
+    monkeypatch.setattr(ss2d, "directional_scan", partial(directional_scan, backend=NAME))
+    with np.load(shared / "reference" / "ss2d" / "golden_ss2d.npz", allow_pickle=False) as file:
+        arrays = {key: torch.from_numpy(file[key]).float() for key in file}
+    layer = ss2d.SS2D(6)
+    layer.load_state_dict({key[3:]: value for key, value in arrays.items() if key.startswith("w::")})
+    x = arrays["x"].requires_grad_()
+    y = layer(x)
+    y.backward(arrays["r"])
+    gradients = {f"g::{name}": parameter.grad for name, parameter in layer.named_parameters()}
+    actual = {"y": y.detach(), "gx": x.grad, **gradients}
+    assert_same(actual, {key: arrays[key] for key in actual}, 2e-5)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    batch=st.integers(1, 3), width=st.integers(1, 40), groups=st.integers(1, 3), length=st.integers(1, 120),
+    layout=st.sampled_from(["channels_last", "contiguous", "strided"]), chunk=st.sampled_from([16, 48, 4096]),
+    spread=st.sampled_from([0.1, 1.0, 10.0]), softplus=st.booleans(), seed=st.integers(0, 9),
+)  # fmt: skip
+def test_any_shape(chunks_of, batch, width, groups, length, layout, chunk, spread, softplus, seed):
+    chunks_of(chunk)
+    inputs = scan_inputs(batch, width * groups, length, 4, groups, layout, seed)
+    inputs["delta"] = (inputs["delta"] * spread) if softplus else inputs["delta"].abs() * spread
+    if not softplus:
+        inputs["delta_bias"] = inputs["delta_bias"].abs()
+    compare(inputs, 2e-5, softplus=softplus)
 
 
 def test_directions_in_half_precision_are_added_in_single_precision():
