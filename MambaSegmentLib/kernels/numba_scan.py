@@ -34,10 +34,11 @@ def scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
     Computes in float32. float32, bfloat16 and float16 inputs are read where they lie, any strides.
     """
     a = arguments
-    return _NumbaScan.apply(
+    y, last_state = _NumbaScan.apply(
         FORWARD, a.delta_softplus, *map(_readable, (a.u, a.delta)), a.A, *map(_readable, (a.B, a.C)),
         a.D, _readable(a.z), a.delta_bias, a.initial_state,
     )  # fmt: skip
+    return y.to(a.u.dtype), last_state
 
 
 def directional_scan(arguments: DirectionalArguments) -> Tensor:
@@ -49,7 +50,7 @@ def directional_scan(arguments: DirectionalArguments) -> Tensor:
         a.directions, a.delta_softplus, *map(_readable, (a.u, a.delta)), a.A, *map(_readable, (a.B, a.C)),
         a.D, None, a.delta_bias, None,
     )  # fmt: skip
-    return y
+    return y.to(a.u.dtype)
 
 
 def _readable(tensor: Tensor | None) -> Tensor | None:
