@@ -41,7 +41,7 @@ def selective_scan(
     Returns:
         y (B, D, L) in the dtype of u; with return_last_state also the state (B, D, N), float32 (float64 for float64 u).
     Raises:
-        ShapeError: an argument does not fit the others. ConfigError: unknown backend, unusable dtype or device.
+        ShapeError: shape, dtype or device of an argument does not fit. ConfigError: unknown or unusable backend.
     Source: Gu & Dao 2023, arXiv:2312.00752; arguments as in the mamba-ssm function of this name.
     """
     arguments = check_arguments(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state)

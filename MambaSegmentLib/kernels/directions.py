@@ -117,7 +117,7 @@ def directional_scan(
     Returns:
         (B, D, *spatial) in the dtype of u.
     Raises:
-        ShapeError: an argument does not fit the others. ConfigError: unknown backend, unusable dtype or device.
+        ShapeError: shape, dtype or device of an argument does not fit. ConfigError: unknown or unusable backend.
     """
     arguments = DirectionalArguments(u, delta, A, B, C, D, delta_bias, bool(delta_softplus), tuple(directions))
     _check(arguments)

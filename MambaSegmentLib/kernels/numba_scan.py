@@ -25,7 +25,7 @@ from .threads import count_shares, in_shares
 FORWARD = (Direction((0,)),)
 CHUNK_TILES = 16  # a chunk of the sequence is not worth less
 _LINE_BYTES = 64  # of the processor's caches
-CORRECTION = 1.6  # a chunk's two walks cost at most this much of one, as measured
+CORRECTION = 1.6  # a chunk's walks over one: 1.02 to 1.1 where states fade within a chunk, at most 2 where they last
 
 
 def scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
@@ -34,10 +34,11 @@ def scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
     Computes in float32. float32, bfloat16 and float16 inputs are read where they lie, any strides.
     """
     a = arguments
-    return _NumbaScan.apply(
+    y, last_state = _NumbaScan.apply(
         FORWARD, a.delta_softplus, *map(_readable, (a.u, a.delta)), a.A, *map(_readable, (a.B, a.C)),
         a.D, _readable(a.z), a.delta_bias, a.initial_state,
     )  # fmt: skip
+    return y.to(a.u.dtype), last_state
 
 
 def directional_scan(arguments: DirectionalArguments) -> Tensor:
@@ -49,7 +50,7 @@ def directional_scan(arguments: DirectionalArguments) -> Tensor:
         a.directions, a.delta_softplus, *map(_readable, (a.u, a.delta)), a.A, *map(_readable, (a.B, a.C)),
         a.D, None, a.delta_bias, None,
     )  # fmt: skip
-    return y
+    return y.to(a.u.dtype)
 
 
 def _readable(tensor: Tensor | None) -> Tensor | None:

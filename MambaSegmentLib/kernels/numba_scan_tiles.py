@@ -250,10 +250,10 @@ def store_state(rows, states, inputs, job):
 @helper
 def all_vanished(rows, count):
     """Whether nothing is left above the smallest number that counts; false where a value is not a number."""
+    vanished = True
     for i in range(count * LANES):
-        if not abs(read_single(rows + 4 * i)) < np.float32(1e-37):
-            return False
-    return True
+        vanished = vanished and abs(read_single(rows + 4 * i)) < np.float32(1e-37)
+    return vanished
 
 
 @helper

@@ -4,10 +4,11 @@ Numba has no vector type, and LLVM's own vectoriser prefers 256-bit vectors and 
 sixteen lanes onto AVX-512, AVX2 (two registers) or NEON (four) by itself.
 """
 
+import os
 from collections.abc import Sequence
 
 from llvmlite import binding, ir
-from numba.core import cgutils, config
+from numba.core import cgutils
 
 LANES = 16
 LOG2_E = 1.4426950408889634
@@ -37,10 +38,11 @@ _ROUND = 12582912.0  # 1.5 * 2**23: adding it leaves the nearest integer in the 
 
 
 def processor_features() -> frozenset[str]:
-    """What numba compiles for here: the processor's features, or those of NUMBA_CPU_FEATURES."""
-    if config.CPU_FEATURES is not None:
-        return frozenset(name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+"))
-    if config.CPU_NAME == "generic":
+    """What numba compiles for here: the processor's features, or what numba's variables ask for in their place."""
+    named = os.environ.get("NUMBA_CPU_FEATURES")
+    if named is not None:
+        return frozenset(name[1:] for name in named.split(",") if name.startswith("+"))
+    if os.environ.get("NUMBA_CPU_NAME", "").lower() == "generic":
         return frozenset()
     return frozenset(name for name, present in binding.get_host_cpu_features().items() if present)
 

@@ -52,11 +52,9 @@ class SS2D(nn.Module):
         # what a direction's scan needs at a token depends on that token alone: one product for the whole image
         controls = F.linear(u, self.x_proj_weight.flatten(0, 1)).unflatten(-1, (len(DIRECTIONS), -1))
         steps, B, C = controls.split([self.rank, self.d_state, self.d_state], dim=-1)  # (B, H, W, 4, ...)
-        weights = self.dt_projs_weight.unbind()
-        delta = torch.cat([F.linear(steps[..., k, :], weight) for k, weight in enumerate(weights)], dim=-1)
         y = directional_scan(
             u.permute(0, 3, 1, 2),
-            delta.permute(0, 3, 1, 2),
+            self._step_sizes(steps).permute(0, 3, 1, 2),
             -torch.exp(self.A_logs),
             B.permute(0, 3, 4, 1, 2),
             C.permute(0, 3, 4, 1, 2),
@@ -65,3 +63,12 @@ class SS2D(nn.Module):
             directions=DIRECTIONS,
         )
         return y.permute(0, 2, 3, 1)
+
+    def _step_sizes(self, steps: Tensor) -> Tensor:
+        """(B, H, W, 4, R) -> (B, H, W, 4 I), each direction by its own matrix."""
+        if torch.is_grad_enabled():
+            return torch.cat([F.linear(*pair) for pair in zip(steps.unbind(-2), self.dt_projs_weight, strict=True)], -1)
+        together = steps.new_empty(*steps.shape[:3], len(DIRECTIONS), self.inner)  # four results and a copy else
+        for k, weight in enumerate(self.dt_projs_weight):
+            together[..., k, :] = F.linear(steps[..., k, :], weight)
+        return together.flatten(-2)

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -12,14 +13,18 @@ def median_seconds(candidates: Mapping[str, Callable[[], object]], rounds: int) 
     A turn begins with a call that is not timed: it brings the candidate's data into the caches, and outlasts the
     threads of the candidate before, which spin for some milliseconds after their work.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name, run in candidates.items():
-            run()
-            begin = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    turns = [_seconds_of_one_round(candidates) for _ in range(rounds)]
+    return {name: statistics.median(turn[name] for turn in turns) for name in candidates}
+
+
+def _seconds_of_one_round(candidates: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    seconds = {}
+    for name, run in candidates.items():
+        run()
+        begin = time.perf_counter()
+        run()
+        seconds[name] = time.perf_counter() - begin
+    return seconds
 
 
 def peak_memory_bytes(reset: bool = False) -> int:
@@ -33,3 +38,22 @@ def peak_memory_bytes(reset: bool = False) -> int:
     status = Path("/proc/self/status").read_text(encoding="ascii")
     line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Medians in seconds, and the median of the rounds' ratios first / second: both of a round meet the same load."""
+
+    first: float
+    second: float
+    ratio: float
+
+
+def paired_seconds(first: Callable[[], object], second: Callable[[], object], rounds: int) -> Pair:
+    """Two candidates in turns, as median_seconds does it."""
+    seconds = [_seconds_of_one_round({"first": first, "second": second}) for _ in range(rounds)]
+    return Pair(
+        statistics.median(turn["first"] for turn in seconds),
+        statistics.median(turn["second"] for turn in seconds),
+        statistics.median(turn["first"] / turn["second"] for turn in seconds),
+    )
