@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def scan_check(states: int, with_gradients: bool) -> tuple[object, ...]:
+    """What trust.py remembers of a scan beside device and dtype: each is a kernel of its own."""
+    return ("scan", states, with_gradients)
+
+
 def run(name: str, arguments: ScanArguments) -> tuple[Tensor, Tensor]:
     """y and the last state by backend `name`, or by the one that `auto` takes.
 
@@ -33,7 +38,7 @@ def run(name: str, arguments: ScanArguments) -> tuple[Tensor, Tensor]:
     def check() -> str | None:
         from .small_scans import compare_scans, needs_gradients
 
-        what = ("scan", arguments.A.shape[1], needs_gradients(*arguments.tensors()))
+        what = scan_check(arguments.A.shape[1], needs_gradients(*arguments.tensors()))
         scan, judge = backend.load().scan, _chunked
         return trust.fault(chosen, what, u, lambda: compare_scans(scan, judge, arguments))
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from . import trust
 from .arguments import ScanArguments
 from .backends import BACKENDS, resolve
-from .dispatch import run
+from .dispatch import run, scan_check
 from .gradients import gradients_by_autograd
 
 
@@ -78,8 +79,10 @@ def backward_operator(
 ) -> list[Tensor]:
     """The derivatives by the tensors that are there, in their order, contiguous."""
     arguments = _arguments(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus)
-    module = BACKENDS[resolve(backend, u.device, u.dtype, A.shape[1])].load()
-    own = getattr(module, "gradients", None)
+    chosen = resolve(backend, u.device, u.dtype, A.shape[1])
+    own = getattr(BACKENDS[chosen].load(), "gradients", None)
+    if backend == "auto" and not trust.was_checked(chosen, scan_check(A.shape[1], True), u):
+        own = None  # the way through `run` checks it, and the next call is direct
     found = (
         own(arguments, dy, d_last) if own else gradients_by_autograd(lambda a: run(backend, a), arguments, dy, d_last)
     )

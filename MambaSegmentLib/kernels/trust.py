@@ -19,6 +19,7 @@ class BackendWarning(UserWarning):
     """A backend was given up for another."""
 
 
+_FULL_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # PyTorch's plain RuntimeError on a CPU
 _doubts: dict[tuple[str, torch.device], str] = {}
 _seen: set[tuple[object, ...]] = set()
 _lock = threading.RLock()
@@ -48,7 +49,14 @@ def forget() -> None:
 
 def is_failure_of_backend(error: BaseException) -> bool:
     """Whether another backend may do better: not for wrong arguments, a full device or a user who cancels."""
-    return isinstance(error, Exception) and not isinstance(error, MambaSegmentError | torch.OutOfMemoryError)
+    if not isinstance(error, Exception) or isinstance(error, MambaSegmentError | torch.OutOfMemoryError | MemoryError):
+        return False
+    return not any(words in str(error) for words in _FULL_MEMORY)
+
+
+def was_checked(name: str, what: object, like: Tensor) -> bool:
+    """Whether a backend was found right for this device, dtype and `what`."""
+    return (name, what, like.device, like.dtype) in _seen
 
 
 def fault(name: str, what: object, like: Tensor, compare: Callable[[], str | None]) -> str | None:

@@ -181,7 +181,16 @@ def test_a_backend_that_fails_later_is_given_up_with_one_warning(a_backend):
     torch.testing.assert_close(results[0], chunked_result(), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), KeyboardInterrupt(), ConfigError("wrong")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("full"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        KeyboardInterrupt(),
+        ConfigError("wrong"),
+    ],
+)
 def test_what_is_no_fault_of_the_backend_is_passed_on(a_backend, error):
     def scan(arguments):
         raise error

@@ -1,11 +1,15 @@
 """The scan as an operator: PyTorch's own checks, compilation, fake tensors, and the count of its operations."""
 
+import sys
+import types
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from MambaSegmentLib.kernels import all_directions, directional_scan, selective_scan
+from MambaSegmentLib.kernels import all_directions, backends, directional_scan, numba_scan, selective_scan, trust
 from MambaSegmentLib.kernels.arguments import check_arguments
+from MambaSegmentLib.kernels.gradients import gradients_by_autograd
 from MambaSegmentLib.kernels.operator import scan_operator, somebody_looks
 from Testing.library.kernels import test_directions
 from Testing.library.kernels.test_selective_scan import run, scan_inputs
@@ -56,6 +60,26 @@ def test_operations_are_counted():
         y, _ = both(**inputs)
         y.sum().backward()
     assert counter.get_total_flops() == 6 * 20 * 3 * (7 + 21)
+
+
+def test_a_backends_own_gradients_are_used_once_they_are_checked(monkeypatch):
+    """Fakes a backend that is right until it was checked: its kernels are then called without a second forward pass."""
+    module, calls = types.ModuleType("a_fake_backend"), []
+    module.scan = lambda arguments: calls.append("scan") or numba_scan.scan(arguments)
+    module.gradients = lambda *given: calls.append("gradients") or gradients_by_autograd(numba_scan.scan, *given)
+    monkeypatch.setitem(sys.modules, "a_fake_backend", module)
+    row = backends.Backend("a_fake_backend", lambda: (True, "fake"), ("cpu",), (torch.float32,), None, checked=True)
+    monkeypatch.setattr(backends, "BACKENDS", {"fake": row, **backends.BACKENDS})
+    monkeypatch.setattr("MambaSegmentLib.kernels.operator.BACKENDS", backends.BACKENDS)
+    monkeypatch.setattr("MambaSegmentLib.kernels.api.somebody_looks", lambda u: True)
+    trust.forget()
+    for expected in (["scan"] * 4, ["scan", "gradients"]):  # two scans and two small ones to check them; then one
+        calls.clear()
+        inputs = leaves()
+        y, state = both(**inputs)
+        torch.autograd.grad(y.sum() + state.sum(), list(inputs.values()))
+        assert calls == expected
+    trust.forget()
 
 
 def test_directions_are_traced_and_counted_as_single_scans():
