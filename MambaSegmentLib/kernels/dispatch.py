@@ -1,6 +1,8 @@
 """From a backend's name to a result: choose, check at first use, step back if it fails."""
 
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -13,6 +15,11 @@ if TYPE_CHECKING:
     from .directions import DirectionalArguments
 
 T = TypeVar("T")
+
+
+def needs_gradients(*tensors: Tensor | None) -> bool:
+    """Whether a backward pass through these may follow."""
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def scan_check(states: int, with_gradients: bool) -> tuple[object, ...]:
@@ -35,15 +42,14 @@ def run(name: str, arguments: ScanArguments) -> tuple[Tensor, Tensor]:
     if name != "auto" or chosen == "chunked":
         return backend.load().scan(arguments)
 
-    def check() -> str | None:
-        from .small_scans import compare_scans, needs_gradients
+    def compare() -> str | None:
+        from .small_scans import compare_scans
 
-        what = scan_check(arguments.A.shape[1], needs_gradients(*arguments.tensors()))
-        scan, judge = backend.load().scan, _chunked
-        return trust.fault(chosen, what, u, lambda: compare_scans(scan, judge, arguments))
+        return compare_scans(backend.load().scan, _chunked, arguments)
 
+    what = scan_check(arguments.A.shape[1], needs_gradients(*arguments.tensors()))
     return _stepping_back(
-        chosen, u.device, check if backend.checked else None, lambda: backend.load().scan(arguments),
+        _Check(chosen, what, u, compare if backend.checked else None), lambda: backend.load().scan(arguments),
         lambda: _chunked(arguments),
     )  # fmt: skip
 
@@ -65,43 +71,50 @@ def run_directional(
         fused = getattr(backend.load(), "directional_scan", None)
         return composed(arguments, name) if fused is None else fused(arguments)
 
-    def check() -> str | None:
-        from .small_scans import compare_directional, needs_gradients
+    def compare() -> str | None:
+        from .small_scans import compare_directional
 
-        what = ("directions", states, needs_gradients(*arguments.tensors()))
         scan = getattr(backend.load(), "directional_scan", None)
         if scan is None:
-            return None  # the single scans are checked
-        return trust.fault(
-            chosen, what, u, lambda: compare_directional(scan, lambda a: composed(a, "chunked"), arguments)
-        )
+            return None  # the single scans are compared
+        return compare_directional(scan, lambda a: composed(a, "chunked"), arguments)
 
     def attempt() -> Tensor:
         fused = getattr(backend.load(), "directional_scan", None)
         return composed(arguments, "auto") if fused is None else fused(arguments)
 
-    return _stepping_back(
-        chosen, u.device, check if backend.checked else None, attempt, lambda: composed(arguments, "chunked")
-    )
+    what = ("directions", states, needs_gradients(*arguments.tensors()))
+    check = _Check(chosen, what, u, compare if backend.checked else None)
+    return _stepping_back(check, attempt, lambda: composed(arguments, "chunked"))
 
 
-def _stepping_back(
-    name: str,
-    device: torch.device,
-    check: Callable[[], str | None] | None,
-    attempt: Callable[[], T],
-    instead: Callable[[], T],
-) -> T:
+@dataclass(frozen=True)
+class _Check:
+    """What is to be found right, once, before it is used; `compare` is None for a backend that needs no check."""
+
+    backend: str
+    what: object
+    like: Tensor
+    compare: Callable[[], str | None] | None
+
+
+def _stepping_back(check: _Check, attempt: Callable[[], T], instead: Callable[[], T]) -> T:
     """What `attempt` gives; if the backend fails the check or in it, give the backend up and do the other thing."""
+    problem = None
+    if check.compare is not None and not trust.was_checked(check.backend, check.what, check.like):
+        if trust.is_captured(check.like):
+            message = f"the scan backend {check.backend!r} cannot be checked in a CUDA graph: call it once before"
+            warnings.warn(message, trust.BackendWarning, stacklevel=4)
+            return instead()
+        problem = trust.fault(check.backend, check.what, check.like, check.compare)
     try:
-        problem = None if check is None else check()
         if problem is None:
             return attempt()
     except Exception as error:  # compilers and drivers raise errors of many kinds
         if not trust.is_failure_of_backend(error):
             raise
         problem = f"{type(error).__name__}: {error}"
-    trust.give_up(name, device, problem)
+    trust.give_up(check.backend, check.like.device, problem)
     return instead()
 
 

@@ -7,17 +7,13 @@ from torch import Tensor
 
 from .arguments import ScanArguments
 from .directions import DirectionalArguments, all_directions
+from .dispatch import needs_gradients
 
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}  # of the largest value
 _BATCH, _CHANNELS, _LENGTH = 2, 35, 150  # more than one block of channels, of steps and of chunks, none of them full
 _ROWS, _COLUMNS = 9, 17
 
 Results = Mapping[str, Tensor]
-
-
-def needs_gradients(*tensors: Tensor | None) -> bool:
-    """Whether a backward pass through these may follow."""
-    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def compare_scans(

@@ -59,6 +59,11 @@ def was_checked(name: str, what: object, like: Tensor) -> bool:
     return (name, what, like.device, like.dtype) in _seen
 
 
+def is_captured(like: Tensor) -> bool:
+    """Whether a CUDA graph is being captured, where nothing can be compared."""
+    return like.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
 def fault(name: str, what: object, like: Tensor, compare: Callable[[], str | None]) -> str | None:
     """What is wrong with a backend, found out once for each device, dtype and `what`; None if it is right.
 
@@ -69,8 +74,6 @@ def fault(name: str, what: object, like: Tensor, compare: Callable[[], str | Non
     with _lock:
         if key in _seen:
             return None
-        if like.is_cuda and torch.cuda.is_current_stream_capturing():
-            return "it was first used while a CUDA graph was captured, where it cannot be checked; call it once before"
         try:
             found = compare()
         except Exception as error:  # compilers and drivers raise errors of many kinds

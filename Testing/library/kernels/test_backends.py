@@ -203,6 +203,15 @@ def test_what_is_no_fault_of_the_backend_is_passed_on(a_backend, error):
     assert trust.doubt("fake", CPU) is None
 
 
+def test_what_cannot_be_checked_in_a_captured_graph_is_not_given_up(a_backend, monkeypatch):
+    """Fakes that a CUDA graph is being captured."""
+    a_backend(numba_scan.scan)
+    monkeypatch.setattr(trust, "is_captured", lambda like: True)
+    with pytest.warns(trust.BackendWarning, match="call it once before"):
+        a_scan()
+    assert trust.doubt("fake", CPU) is None
+
+
 def test_a_named_backend_says_what_fails(a_backend):
     a_backend(lambda arguments: 1 / 0)
     inputs = {name: tensor.float() for name, tensor in scan_inputs().items()}
