@@ -43,6 +43,7 @@ class CudaLauncher:
     """The compiled kernels with one task's tensors."""
 
     backend = "cuda"
+    many_orders = True
 
     def __init__(self, task: ScanTask, out_dtype: torch.dtype) -> None:
         u, B = task.inputs["u"], task.inputs["B"]

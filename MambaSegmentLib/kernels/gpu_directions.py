@@ -4,8 +4,12 @@ A direction is an order of tokens (token_order.py) that the kernels turn into ad
 memory. The directions follow each other on the stream, and each adds its result to what is there: every token of a
 channel is written by one thread of one launch, so the sum needs no atomic operations and has one order. With
 half-precision input it is kept in float32 until the last direction is in.
+
+A small map keeps a GPU busy only with all directions at once. There each direction is a group of one scan, whose groups
+share u and have orders of their own, and the results, a map for each direction, are added up afterwards.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -15,9 +19,12 @@ from .arguments import ScanArguments
 from .directions import Direction, DirectionalArguments, composed
 from .gpu_autograd import processors_of
 from .gpu_passes import Bind, ScanTask, backward, forward, laid_out_like, make_task
+from .gpu_plan import LANES, SHORTEST_CHUNK
 from .token_order import TokenOrder
 
+SMALL_MAP_WARPS = 16  # a multiprocessor: with fewer, directions go side by side; not yet measured
 _MOST_AXES = 3  # of a TokenOrder
+_MOST_AT_ONCE = 8  # MOST_ORDERS of the kernels
 
 
 def directional_with(bind: Bind, arguments: DirectionalArguments) -> Tensor:
@@ -58,6 +65,11 @@ class _DirectionalScan(torch.autograd.Function):
 
 def _forward(bind: Bind, arguments: DirectionalArguments) -> tuple[Tensor, list[Tensor | None]]:
     """y (B, D, L) and what each direction keeps."""
+    if _at_once(bind, arguments):
+        task = _joint_task(arguments)
+        parts = _maps(arguments)
+        _, _, carries = forward(bind, task, parts)
+        return _sum_of(parts).to(arguments.u.dtype), [carries]
     total: Tensor | None = None
     kept: list[Tensor | None] = []
     for k in range(len(arguments.directions)):
@@ -74,6 +86,8 @@ def _backward(
     bind: Bind, arguments: DirectionalArguments, kept: tuple[Tensor | None, ...], dy: Tensor
 ) -> tuple[Tensor | None, ...]:
     """In the order of `arguments.tensors()`."""
+    if _at_once(bind, arguments):
+        return _backward_at_once(bind, arguments, kept[0], dy)
     channels = arguments.u.shape[1]
     du: Tensor | None = None
     d_delta: Tensor | None = None
@@ -97,6 +111,51 @@ def _backward(
     )  # fmt: skip
 
 
+def _at_once(bind: Bind, a: DirectionalArguments) -> bool:
+    """Whether one direction, cut as finely as it may be, leaves the GPU half empty."""
+    if not bind.many_orders or not 1 < len(a.directions) <= _MOST_AT_ONCE:
+        return False
+    batch, channels = a.u.shape[:2]
+    warps = batch * math.ceil(channels / LANES) * math.ceil(math.prod(a.u.shape[2:]) / SHORTEST_CHUNK)
+    return warps < SMALL_MAP_WARPS * processors_of(a.u.device)
+
+
+def _joint_task(a: DirectionalArguments) -> ScanTask:
+    """All directions as the groups of one scan."""
+    count, spatial = len(a.directions), tuple(a.u.shape[2:])
+    u = a.u.flatten(2)[:, None].expand(-1, count, -1, -1)
+    arguments = ScanArguments(
+        u, a.delta.flatten(2), a.A, a.B.flatten(3), a.C.flatten(3), a.D, None, a.delta_bias, a.delta_softplus, None
+    )
+    orders = tuple(order_of(direction, spatial) for direction in a.directions)
+    return make_task(arguments, processors_of(a.u.device), orders)
+
+
+def _maps(a: DirectionalArguments) -> Tensor:
+    """An uninitialised (B, K, D, L), channels last where u is."""
+    batch, channels, length = a.u.shape[0], a.u.shape[1], math.prod(a.u.shape[2:])
+    if a.u.stride(1) == 1 and channels > 1:
+        return a.u.new_empty(batch, len(a.directions), length, channels, dtype=_sum_dtype(a)).transpose(2, 3)
+    return a.u.new_empty(batch, len(a.directions), channels, length, dtype=_sum_dtype(a))
+
+
+def _sum_of(maps: Tensor) -> Tensor:
+    """(B, K, D, L) -> (B, D, L), laid out as they are."""
+    return maps.sum(1) if maps.is_contiguous() else maps.transpose(2, 3).sum(1).transpose(1, 2)
+
+
+def _backward_at_once(
+    bind: Bind, a: DirectionalArguments, carries: Tensor | None, dy: Tensor
+) -> tuple[Tensor | None, ...]:
+    task, spatial, parts = _joint_task(a), a.u.shape[2:], _maps(a)
+    shared = dy[:, None].expand(-1, len(a.directions), -1, -1)
+    found = backward(bind, task, carries, shared, None, parts)
+    return (
+        _sum_of(parts).unflatten(2, spatial), found.delta.unflatten(2, spatial), found.A, found.B.unflatten(3, spatial),
+        found.C.unflatten(3, spatial), found.D, found.delta_bias,
+    )  # fmt: skip
+
+
 def _task(a: DirectionalArguments, k: int) -> ScanTask:
     """One direction; a tensor is copied only if its spatial axes do not lie in memory as those of an image."""
     channels, spatial = a.u.shape[1], a.u.shape[2:]
@@ -106,7 +165,7 @@ def _task(a: DirectionalArguments, k: int) -> ScanTask:
         a.u.flatten(2), a.delta[:, rows].flatten(2), a.A[rows], B, C, None if a.D is None else a.D[rows], None,
         None if a.delta_bias is None else a.delta_bias[rows], a.delta_softplus, None,
     )  # fmt: skip
-    return make_task(arguments, processors_of(a.u.device), order_of(a.directions[k], tuple(spatial)))
+    return make_task(arguments, processors_of(a.u.device), (order_of(a.directions[k], tuple(spatial)),))
 
 
 def order_of(direction: Direction, spatial: tuple[int, ...]) -> TokenOrder:

@@ -27,24 +27,25 @@ class ScanTask:
     """A scan as the kernels take it: `inputs` share dtypes as they need, `buffers` are theirs to write.
 
     Attributes:
-        inputs: u, delta, z, dy (B, D, L) of one dtype; B, C (B, G, N, L) of one dtype; A (D, N), D, bias (D,) and
-            initial (B, D, N) contiguous float32; what is absent is None.
-        order: of the tokens along L.
+        inputs: u, delta, z, dy (B, D, L) of one dtype, u and dy also (B, G, D / G, L) with groups that share memory;
+            B, C (B, G, N, L) of one dtype; A (D, N), D, bias (D,) and initial (B, D, N) contiguous float32; what is
+            absent is None.
+        orders: of the tokens along L, one for all groups or one for each.
         plan: how L is cut.
         softplus: applied to delta + bias.
     """
 
     inputs: dict[str, Tensor | None]
-    order: TokenOrder
+    orders: tuple[TokenOrder, ...]
     plan: ChunkPlan
     softplus: bool
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
         """(B, D, L, G, N)."""
-        u, B = self.inputs["u"], self.inputs["B"]
-        assert u is not None and B is not None
-        return (*u.shape, B.shape[1], B.shape[2])
+        delta, B = self.inputs["delta"], self.inputs["B"]
+        assert delta is not None and B is not None
+        return (*delta.shape, B.shape[1], B.shape[2])
 
     @property
     def blocks_of_group(self) -> int:
@@ -77,6 +78,7 @@ class Bind(Protocol):
     """A backend's class of launchers."""
 
     backend: str  # its name
+    many_orders: bool  # whether each group may have an order of its own
 
     def __call__(self, task: ScanTask, out_dtype: torch.dtype) -> Launcher:
         """Bind the kernels to a task; y and du have `out_dtype`."""
@@ -88,19 +90,19 @@ def can_take(arguments: ScanArguments) -> bool:
     return half_or_single and arguments.A.shape[1] <= MOST_STATES and arguments.u.shape[2] <= LONGEST
 
 
-def make_task(arguments: ScanArguments, processors: int, order: TokenOrder | None = None) -> ScanTask:
+def make_task(arguments: ScanArguments, processors: int, orders: tuple[TokenOrder, ...] = ()) -> ScanTask:
     """Bring dtypes together: parameters to float32, sequences to one dtype of their own; no copy where they agree."""
     u, delta, z = map(_near, _one_dtype(arguments.u, arguments.delta, arguments.z))
     B, C = map(_near, _one_dtype(arguments.B, arguments.C))
     assert u is not None and delta is not None and B is not None and C is not None
-    batch, channels, length = u.shape
+    batch, channels, length = delta.shape
     parameters = {
         "A": arguments.A, "D": arguments.D, "bias": arguments.delta_bias, "initial": arguments.initial_state,
     }  # fmt: skip
     inputs: dict[str, Tensor | None] = {"u": u, "delta": delta, "z": z, "B": B, "C": C}
     inputs.update({name: None if p is None else p.float().contiguous() for name, p in parameters.items()})
     plan = plan_chunks(batch, channels, B.shape[1], length, processors)
-    return ScanTask(inputs, order or in_memory_order(length), plan, arguments.delta_softplus)
+    return ScanTask(inputs, orders or (in_memory_order(length),), plan, arguments.delta_softplus)
 
 
 def forward(

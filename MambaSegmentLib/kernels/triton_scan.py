@@ -40,6 +40,7 @@ class TritonLauncher:
     """The kernels with one task's tensors."""
 
     backend = "triton"
+    many_orders = False
 
     def __init__(self, task: ScanTask, out_dtype: torch.dtype) -> None:
         self._task = task
@@ -124,7 +125,7 @@ class TritonLauncher:
             ends = "bdl" if name in sequences else "bgnl" if name in grouped else ""
             for axis, end in enumerate(ends):
                 arguments[f"{name}_{end}"] = 0 if tensor is None else tensor.stride(axis)
-        order = task.order
+        (order,) = task.orders
         kernel[(task.warps,)](
             **arguments, channels=channels, groups=groups, length=length, chunks=task.plan.chunks,
             steps=task.plan.steps, n1=order.sizes[1], n2=order.sizes[2], s0=order.strides[0], s1=order.strides[1],

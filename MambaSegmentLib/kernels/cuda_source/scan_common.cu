@@ -34,10 +34,16 @@ __device__ inline void store(Brain* to, float x) {  // to the nearest, ties to e
   to->bits = x != x ? 0x7fff : (unsigned short)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-// Strides count elements. `data` is an address, 0 for what is absent. Only a batch may be far from the next one: with the
-// other strides below 2^29 one instruction makes a 64-bit address of two 32-bit factors.
-struct Sequence { unsigned long long data; Index batch; int channel, token; };
+// Strides count elements. `data` is an address, 0 for what is absent. Only batches and groups may be far apart: with the
+// other strides below 2^29 one instruction makes a 64-bit address of two 32-bit factors. Groups that share a tensor are 0
+// apart.
+struct Sequence { unsigned long long data; Index batch, group; int channel, token; };
 struct Grouped { unsigned long long data; Index batch, group; int state, token; };
+
+#define MOST_ORDERS 8
+
+// In which order a group visits the tokens; sizes and strides slowest first, see position_of.
+struct Order { int sizes[3], strides[3], in_order, reversed; };
 
 // The same fields in the same order as ScanParameters in cuda_parameters.py.
 struct ScanParameters {
@@ -59,8 +65,8 @@ struct ScanParameters {
   float* dbias;                                  // (B, K, D)
   int batch, channels, length, groups;
   int chunks, chunk_steps;                       // a multiple of TILE
-  int sizes[3], strides[3];                      // of the order of tokens, slowest first; see position_of
-  int in_order, reversed, softplus, accumulate, gated, backwards;  // backwards: the way of scan_combine along the chunks
+  Order orders[MOST_ORDERS];                     // of each group; the first one of all where there is one
+  int one_order, softplus, accumulate, gated, backwards;  // backwards: the way of scan_combine along the chunks
 };
 
 struct Place {
@@ -93,22 +99,25 @@ __device__ inline Place place_of(const ScanParameters& p) {
 }
 
 // Where step t of the scan lies: the token's number along the tensors' last axis.
-__device__ inline int position_of(const ScanParameters& p, int t) {
-  const unsigned step = p.reversed ? p.length - 1 - t : t;
-  if (p.in_order) return step;
-  const unsigned rest = step / (unsigned)p.sizes[2], fast = step % (unsigned)p.sizes[2];
-  return rest / (unsigned)p.sizes[1] * p.strides[0] + rest % (unsigned)p.sizes[1] * p.strides[1] + fast * p.strides[2];
+__device__ inline int position_of(const Order& order, int length, int t) {
+  const unsigned step = order.reversed ? length - 1 - t : t;
+  if (order.in_order) return step;
+  const unsigned rest = step / (unsigned)order.sizes[2], fast = step % (unsigned)order.sizes[2];
+  return rest / (unsigned)order.sizes[1] * order.strides[0] + rest % (unsigned)order.sizes[1] * order.strides[1] +
+         fast * order.strides[2];
 }
 
 // The tokens of a tile. Beyond the last step the last one again: loads then need no condition, and what they bring is not used.
-__device__ inline void place_tokens(const ScanParameters& p, int first, int count, int lane, int* tokens) {
-  if (lane < TILE) tokens[lane] = position_of(p, first + (lane < count ? lane : count - 1));
+__device__ inline void place_tokens(const ScanParameters& p, const Place& at, int first, int count, int* tokens) {
+  const Order& order = p.orders[p.one_order ? 0 : at.group];
+  if (at.lane < TILE) tokens[at.lane] = position_of(order, p.length, first + (at.lane < count ? at.lane : count - 1));
 }
 
 // A tile (steps, channels) of one tensor, as floats; what lies outside holds some number of the tensor's.
 template <typename T>
 __device__ inline void load_tile(const Sequence& from, const Place& at, const int* tokens, float (*tile)[PADDED]) {
-  const T* start = (const T*)from.data + at.batch * from.batch + (Index)(at.channel - at.lane) * from.channel;
+  const T* start =
+      (const T*)from.data + at.batch * from.batch + at.group * from.group + (Index)at.block * LANES * from.channel;
   if (from.channel == 1 || from.token != 1) {  // a row: the channels of one step
     start += (Index)(at.inside ? at.lane : at.lanes - 1) * from.channel;
 #pragma unroll
@@ -127,7 +136,7 @@ __device__ inline void load_tile(const Sequence& from, const Place& at, const in
 template <typename T>
 __device__ inline void store_tile(const Sequence& to, const Place& at, const int* tokens, int count, bool accumulate,
                                   float (*tile)[PADDED]) {
-  T* start = (T*)to.data + at.batch * to.batch + (Index)(at.channel - at.lane) * to.channel;
+  T* start = (T*)to.data + at.batch * to.batch + at.group * to.group + (Index)at.block * LANES * to.channel;
   if (to.channel == 1 || to.token != 1) {
     if (!at.inside) return;
     start += (Index)at.lane * to.channel;

@@ -16,7 +16,7 @@ extern "C" __global__ void __launch_bounds__(LANES, WARPS_FORWARD) scan_summary(
   for (int first = at.first; first < at.end; first += TILE) {
     const int count = at.end - first < TILE ? at.end - first : TILE;
     __syncwarp();  // the tile before has been read
-    place_tokens(p, first, count, at.lane, tokens);
+    place_tokens(p, at, first, count, tokens);
     __syncwarp();
     load_tile<TYPE_SEQUENCE>(p.u, at, tokens, u);
     load_tile<TYPE_SEQUENCE>(p.delta, at, tokens, delta);
@@ -63,7 +63,7 @@ extern "C" __global__ void __launch_bounds__(LANES, WARPS_FORWARD) scan_finish(c
   for (int first = at.first; first < at.end; first += TILE) {
     const int count = at.end - first < TILE ? at.end - first : TILE;
     __syncwarp();
-    place_tokens(p, first, count, at.lane, tokens);
+    place_tokens(p, at, first, count, tokens);
     __syncwarp();
     load_tile<TYPE_SEQUENCE>(p.u, at, tokens, u);
     load_tile<TYPE_SEQUENCE>(p.delta, at, tokens, delta);

@@ -67,6 +67,7 @@ class HostLauncher:
     """As the launcher of cuda_scan, but on the CPU, and done when it returns."""
 
     backend = "cuda-on-cpu"
+    many_orders = True
     reverse = False  # whether the threads of a block take turns from the last one
 
     def __init__(self, task, out_dtype: torch.dtype) -> None:
