@@ -15,6 +15,7 @@ from torch import Tensor
 from . import numba_scan_backward, numba_scan_kernels
 from .arguments import ScanArguments
 from .directions import Direction, DirectionalArguments, composed
+from .huge_pages import on_huge_pages
 from .numba_maps import AXES, COLUMNS, KINDS, merged_axes, view_of
 from .numba_scan_backward import backward_workspace_floats
 from .numba_scan_tiles import D_DELTA, DELTA, DU, DY, DZ, VIEWS, B, C, U, Y, Z, padded_states, workspace_floats
@@ -292,5 +293,5 @@ def empty_map_like(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """An uninitialised tensor of the shape (B, D, *spatial) of `tensor`, channels last in memory where that one is."""
     batch, channels, *spatial = tensor.shape
     if tensor.stride(1) == 1 and channels > 1:
-        return torch.empty(batch, *spatial, channels, dtype=dtype).movedim(-1, 1)
-    return torch.empty(tensor.shape, dtype=dtype)
+        return on_huge_pages(torch.empty(batch, *spatial, channels, dtype=dtype)).movedim(-1, 1)
+    return on_huge_pages(torch.empty(tensor.shape, dtype=dtype))

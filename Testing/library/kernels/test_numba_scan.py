@@ -215,3 +215,12 @@ def test_a_dtype_the_kernels_do_not_read_is_converted(monkeypatch):
     assert y.dtype == torch.float16
     expected = selective_scan(**{n: t.float() for n, t in inputs.items()}, delta_softplus=True, backend="numba")
     torch.testing.assert_close(y, expected.half(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("megabytes", [0, 1, 9])
+def test_large_pages_change_nothing_but_time(megabytes):
+    from MambaSegmentLib.kernels.huge_pages import on_huge_pages
+
+    tensor = torch.empty(megabytes << 18)
+    assert on_huge_pages(tensor) is tensor
+    assert tensor.fill_(1).sum() == megabytes << 18
