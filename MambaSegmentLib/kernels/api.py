@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from . import meta_scan
 from .arguments import check_arguments
 from .backends import scan_function
 
@@ -44,5 +45,8 @@ def selective_scan(
     Source: Gu & Dao 2023, arXiv:2312.00752; arguments as in the mamba-ssm function of this name.
     """
     arguments = check_arguments(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state)
-    y, last_state = scan_function(backend, arguments)(arguments)
+    if u.device.type == "meta":  # tensors without data: no backend computes, all have the same shapes
+        y, last_state = meta_scan.scan(arguments)
+    else:
+        y, last_state = scan_function(backend, arguments)(arguments)
     return (y, last_state) if return_last_state else y

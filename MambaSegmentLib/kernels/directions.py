@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ..errors import ConfigError, ShapeError
+from . import meta_scan
 from .arguments import check_tensors
 from .backends import directional_function
 
@@ -120,6 +121,8 @@ def directional_scan(
     """
     arguments = DirectionalArguments(u, delta, A, B, C, D, delta_bias, bool(delta_softplus), tuple(directions))
     _check(arguments)
+    if u.device.type == "meta":
+        return meta_scan.directional_scan(arguments)
     fused = directional_function(backend, u.device, u.dtype)
     return composed(arguments, backend) if fused is None else fused(arguments)
 
