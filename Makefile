@@ -50,8 +50,12 @@ $(VENV)/.demo-ready: $(VENV)/.torch-ready pyproject.toml
 	$(RUN) -m MambaSegmentLib doctor
 	touch $@
 
-$(VENV)/.test-ready: $(VENV)/.demo-ready training/pyproject.toml Testing/requirements.txt
-	$(PIP) --constraint $(VENV)/constraints.txt --editable training --requirement Testing/requirements.txt
+$(VENV)/.test-ready: $(VENV)/.demo-ready training/pyproject.toml Testing/requirements.txt \
+  training/requirements-nnunet.txt training/requirements-nnunet-needs.txt
+	$(RUN) Testing/system_libraries.py
+	$(PIP) --constraint $(VENV)/constraints.txt --editable training --requirement Testing/requirements.txt \
+	  --requirement training/requirements-nnunet-needs.txt
+	$(PIP) --no-deps --requirement training/requirements-nnunet.txt
 	touch $@
 
 clean:

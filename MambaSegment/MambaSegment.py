@@ -83,6 +83,7 @@ class MambaSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initializeParameterNode()
 
     def cleanup(self):
+        self.setParameterNode(None)  # at the end of Slicer exit() may not have come before
         self.removeObservers()
 
     def enter(self):

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ConfigError
+from .errors import ConfigError, ImageError
+from .inputs import collected_warnings, ready_for_model
 from .manifest import Manifest
 from .progress import CancelToken, Progress, ProgressCallback
 from .volume import Volume
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 Image = Volume | str | Path
 Images = Image | Sequence[Image] | Mapping[str, Image]
+Series = str | Sequence[str] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,28 +35,50 @@ class Model:
     load_s: float
 
     def segment(
-        self, images: Images, *, progress: ProgressCallback | None = None, cancel: CancelToken | None = None
+        self,
+        images: Images,
+        *,
+        series: Series = None,
+        strict: bool = False,
+        allow_nonfinite: bool = False,
+        progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
     ) -> "SegmentationResult":
         """Segment one case.
 
         Args:
             images: a Volume or a path (file, or folder of a DICOM series); for several channels a list of them in
                 the model's order, or a mapping from channel names.
+            series: where a folder holds several DICOM series, the Series Instance UID of the one to take; for several
+                channels a list in the model's order, with "" for those that need none.
+            strict: refuse channels that do not lie on the grid of the first one, rather than resample them.
+            allow_nonfinite: go on with voxels that are NaN or infinite, set to the smallest finite value of the image.
             progress: called with a Progress, in this thread.
             cancel: may be set from any thread.
         Returns:
-            A SegmentationResult: `labels` (a Volume on the grid of the first image), `segments`, `timings`.
+            A SegmentationResult: `labels` (a Volume on the grid of the first image), `segments`, `timings`,
+            `warnings`.
         Raises:
             MambaSegmentError: whatever of `errors.py` went wrong.
         """
         cancel = cancel or CancelToken()
         cancel.raise_if_cancelled()
         listed = in_channel_order(images, self.manifest)
+        wanted = series_of_channels(series, len(listed))
         started = time.perf_counter()
-        volumes = [_as_volume(image, number, len(listed), progress) for number, image in enumerate(listed)]
-        read_s = time.perf_counter() - started
-        result = self.predictor.segment(volumes, progress=progress, cancel=cancel)
-        return replace(result, timings={"load_model": self.load_s, "read": read_s, **result.timings})
+        with collected_warnings() as warnings:
+            flat = len(self.manifest.patch_size) == 2
+            volumes = [
+                _as_volume(image, uid, flat, number, len(listed), progress)
+                for number, (image, uid) in enumerate(zip(listed, wanted, strict=True))
+            ]
+            names = [_name(image, number, len(listed)) for number, image in enumerate(listed)]
+            ready = ready_for_model(volumes, names, strict=strict, allow_nonfinite=allow_nonfinite)
+            del volumes  # what was resampled is not needed as it was
+            read_s = time.perf_counter() - started
+            result = self.predictor.segment(ready, progress=progress, cancel=cancel)
+        timings = {"load_model": self.load_s, "read": read_s, **result.timings}
+        return replace(result, timings=timings, warnings=tuple(warnings))
 
 
 def load_model(
@@ -88,13 +112,16 @@ def segment(
     output: str | Path | None = None,
     device: str = "auto",
     quality: str = "best",
+    series: Series = None,
+    strict: bool = False,
+    allow_nonfinite: bool = False,
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> "SegmentationResult":
     """Segment one case in one line, and write the labels if `output` is given.
 
     Args:
-        images: as for `Model.segment`.
+        images, series, strict, allow_nonfinite, progress, cancel: as for `Model.segment`.
         model: a file, a name in the store, or a loaded Model.
         output: `.seg.nrrd`, `.nrrd`, `.nii.gz`, `.nii` or `.mha`; checked before work starts.
         device, quality: as for `load_model`; a loaded Model keeps its own.
@@ -102,11 +129,11 @@ def segment(
         A SegmentationResult.
     """
     if output is not None:
-        from .segmentation_io import check_output_path
-
-        check_output_path(output)
+        check_output(output, [image for image in _listed(images) if not isinstance(image, Volume)])
     loaded = model if isinstance(model, Model) else load_model(model, device, quality=quality)
-    result = loaded.segment(images, progress=progress, cancel=cancel)
+    result = loaded.segment(
+        images, series=series, strict=strict, allow_nonfinite=allow_nonfinite, progress=progress, cancel=cancel
+    )
     if output is None:
         return result
     return replace(result, timings={**result.timings, "write": _write(result, Path(output), progress)})
@@ -125,7 +152,7 @@ def in_channel_order(images: Images, manifest: Manifest) -> list[Image]:
                 f"the model {manifest.name!r} takes the channel(s) {', '.join(names)}; given: {', '.join(images)}"
             )
         return [images[name] for name in names]
-    listed: list[Image] = [images] if isinstance(images, Volume | str | Path) else list(images)
+    listed = _listed(images)
     if len(listed) != len(names):
         raise ConfigError(
             f"the model {manifest.name!r} takes {len(names)} image(s) ({', '.join(names)}, in this order); "
@@ -134,14 +161,81 @@ def in_channel_order(images: Images, manifest: Manifest) -> list[Image]:
     return listed
 
 
-def _as_volume(image: Image, number: int, total: int, progress: ProgressCallback | None) -> Volume:
+def check_case(images: "list[Path] | dict[str, Path]", output: Path, model: str | Path, series: Series = None) -> None:
+    """Refuse what cannot succeed before torch is imported, a model is loaded or anything is computed.
+
+    Raises:
+        ImageError: an image that is missing, or an output that cannot be written or is one of the images.
+        BundleError: no such model. ConfigError: channels that are not the model's.
+    """
+    from .bundle import read_manifest
+    from .image_io import exists
+    from .store import find_model
+
+    paths = list(images.values()) if isinstance(images, dict) else images
+    check_output(output, paths)
+    for path in paths:
+        if not exists(path):
+            raise ImageError(f"{path} does not exist; check the path")
+    manifest = read_manifest(find_model(model))
+    listed = in_channel_order(dict(images) if isinstance(images, dict) else list(images), manifest)
+    series_of_channels(series, len(listed))
+
+
+def check_output(output: str | Path, images: Sequence[str | Path]) -> None:
+    """Refuse an output that could not be written after the work, or that would replace an image.
+
+    Raises:
+        ImageError.
+    """
+    from .image_io import exists
+    from .segmentation_io import check_output_path
+
+    check_output_path(output)
+    output = Path(output)
+    for path in map(Path, images):
+        if exists(output) and exists(path) and path.samefile(output):
+            raise ImageError(f"the output {output} is an input image, which would be lost; choose another name")
+
+
+def series_of_channels(series: Series, channels: int) -> list[str]:
+    """For each image the DICOM series that is wanted from it, or "".
+
+    Raises:
+        ConfigError: not as many as there are images.
+    """
+    listed = ([series] if isinstance(series, str) else list(series)) if series else [""] * channels
+    if len(listed) != channels:
+        raise ConfigError(
+            f"{len(listed)} DICOM series were chosen for {channels} image(s); choose one for each of them"
+        )
+    return listed
+
+
+def _listed(images: Images) -> list[Image]:
+    if isinstance(images, Mapping):
+        return list(images.values())
+    return [images] if isinstance(images, Volume | str | Path) else list(images)
+
+
+def _name(image: Image, number: int, total: int) -> str:
+    if not isinstance(image, Volume):
+        return str(image)
+    return "the image" if total == 1 else f"image {number + 1}"
+
+
+def _as_volume(
+    image: Image, series: str, flat: bool, number: int, total: int, progress: ProgressCallback | None
+) -> Volume:
     if isinstance(image, Volume):
+        if series:
+            raise ConfigError("a DICOM series was chosen from an image that is no folder but a Volume")
         return image
     from .image_io import read_volume
 
     if progress is not None:
         progress(Progress("read", number, total))
-    volume = read_volume(image)
+    volume = read_volume(image, series=series or None, flat=flat)
     if progress is not None:
         progress(Progress("read", number + 1, total, 0.0 if number + 1 == total else None))
     return volume

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .batch.cli import add_input_rules
 from .batch.cli import add_parser as _add_batch
 from .console import ProgressPrinter, stoppable, tolerate_any_text, write_crash_log
-from .errors import BundleError, ConfigError, ImageError, MambaSegmentError, ResourceError
+from .errors import BundleError, ConfigError, MambaSegmentError, ResourceError
+from .importing.cli import add_parser as _add_import
 from .openmp import let_waiting_threads_sleep
 from .progress import Progress
 from .quality import QUALITIES
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(problem: object, code: int) -> int:
-    print(f"{_PROGRAM}: {problem}", file=sys.stderr)
+    print(f"{_PROGRAM}: {' '.join(str(problem).splitlines())}", file=sys.stderr)  # a path may hold a line break
     return code
 
 
@@ -106,6 +108,13 @@ def _add_segment(commands: Any) -> None:
         default=QUALITIES[0],
         help="best averages over mirrored copies where the model allows it (default), fast takes one pass",
     )
+    parser.add_argument(
+        "--series",
+        action="append",
+        metavar="UID",
+        help="which DICOM series of a folder that holds several; for several images once for each, '' for none",
+    )
+    add_input_rules(parser)
     parser.add_argument("--statistics", action="store_true", help="print voxels and volume of each segment")
     _add_quiet(parser)
     _add_json(parser)
@@ -113,18 +122,27 @@ def _add_segment(commands: Any) -> None:
 
 
 def _add_models(commands: Any) -> None:
-    parser = commands.add_parser("models", help="look at models", allow_abbrev=False)
+    parser = commands.add_parser("models", help="look at models, import others", allow_abbrev=False)
     actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     listing = actions.add_parser("list", help="the models known by name")
     _add_json(listing)
     listing.set_defaults(run=_models_list)
-    info = actions.add_parser("info", help="what a model says about itself")
-    info.add_argument("model", metavar="MODEL", help="a .safetensors file or a stored model")
+    info = actions.add_parser(
+        "info", help="what a model is and what it costs", description="What a model, or an architecture, is and costs."
+    )
+    info.add_argument("model", nargs="?", metavar="MODEL", help="a .safetensors file or a stored model")
+    info.add_argument("--architecture", metavar="NAME", help="instead of a model: a network at its published size")
+    info.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="another option of it; repeatable"
+    )
+    info.add_argument("--patch-size", nargs="+", type=int, metavar="N", help="another input size for it, in voxels")
+    info.add_argument("--no-counts", action="store_true", help="leave out what needs PyTorch: faster")
     _add_json(info)
     info.set_defaults(run=_models_info)
     verify = actions.add_parser("verify", help="compare the checksum of models with their files")
     verify.add_argument("models", nargs="+", metavar="MODEL", help="a .safetensors file or a stored model")
     verify.set_defaults(run=_models_verify)
+    _add_import(actions)
 
 
 def _add_doctor(commands: Any) -> None:
@@ -170,7 +188,17 @@ def _segment(arguments: argparse.Namespace) -> None:
         if progress is not None:
             progress(Progress("load_model", 0, 1))  # importing torch takes seconds on a cold disk
         model = load_model(arguments.model, arguments.device, step=step, quality=arguments.quality)
-        result = segment_case(images, model=model, output=arguments.output, progress=progress)
+        result = segment_case(
+            images,
+            model=model,
+            output=arguments.output,
+            series=arguments.series,
+            strict=arguments.strict,
+            allow_nonfinite=arguments.allow_nonfinite,
+            progress=progress,
+        )
+    for warning in result.warnings:
+        print(f"{_PROGRAM}: warning: {warning}", file=sys.stderr)
     report = _segment_report(arguments.output, model.manifest, result, arguments.statistics)
     print(json.dumps(report) if arguments.json else _segment_text(report))
 
@@ -194,23 +222,9 @@ def _images(arguments: argparse.Namespace) -> "list[Path] | dict[str, Path]":
 
 def _check_segment(arguments: argparse.Namespace, images: "list[Path] | dict[str, Path]") -> None:
     """Refuse what cannot succeed before torch is imported and anything is computed."""
-    from .api import in_channel_order
-    from .bundle import read_manifest
-    from .segmentation_io import check_output_path
-    from .store import find_model
+    from .api import check_case
 
-    check_output_path(arguments.output)
-    paths = list(images.values()) if isinstance(images, dict) else images
-    for path in paths:
-        if not path.exists():
-            raise ImageError(f"{path} does not exist; check the path")
-        if arguments.output.exists() and path.samefile(arguments.output):
-            raise ImageError(
-                f"the output {arguments.output} is an input image, which would be lost; choose another name"
-            )
-    in_channel_order(
-        dict(images) if isinstance(images, dict) else list(images), read_manifest(find_model(arguments.model))
-    )
+    check_case(images, arguments.output, arguments.model, arguments.series)
 
 
 def _step(overlap: float | None) -> float | None:
@@ -235,6 +249,7 @@ def _segment_report(
         "files": [str(output)],
         "model": {"name": manifest.name, "version": manifest.version, "sha256": manifest.sha256},
         "segments": segments,
+        "warnings": list(result.warnings),
         "timings": result.timings,
     }
 
@@ -276,19 +291,19 @@ def _models_list(arguments: argparse.Namespace) -> None:
 
 
 def _models_info(arguments: argparse.Namespace) -> None:
-    from .bundle import read_manifest
+    from . import model_info
     from .store import find_model
 
-    path = find_model(arguments.model)
-    manifest = read_manifest(path)
-    document = {**manifest.to_json(), "sha256": manifest.sha256}
-    if arguments.json:
-        print(json.dumps({"path": str(path), **document}))
-        return
-    print(path)
-    for key, value in document.items():
-        if value not in ("", None, [], {}):
-            print(f"{key:<15} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    if (arguments.model is None) == (arguments.architecture is None):
+        raise ConfigError("name either a MODEL or an --architecture to tell about")
+    if arguments.architecture is not None:
+        options = model_info.options_of(arguments.option)
+        info = model_info.info_of_architecture(arguments.architecture, options, arguments.patch_size)
+    elif arguments.option or arguments.patch_size:
+        raise ConfigError("--option and --patch-size belong to --architecture; a model's own are fixed")
+    else:
+        info = model_info.info_of_model(find_model(arguments.model), with_counts=not arguments.no_counts)
+    print(json.dumps(info) if arguments.json else model_info.as_text(info))
 
 
 def _models_verify(arguments: argparse.Namespace) -> int:

@@ -83,14 +83,13 @@ def stoppable() -> Iterator[None]:
 
 def write_crash_log(program: str, arguments: Sequence[str], problem: BaseException) -> Path | None:
     """Keep the traceback of a bug where a report can be made from it; None where nothing can be written at all."""
-    import platformdirs
-
     from . import __version__
+    from .folders import log_folder
 
     lines = [f"{program} {__version__}, Python {sys.version}, {sys.platform}", f"arguments: {list(arguments)}"]
     text = "\n".join([*lines, *traceback.format_exception(problem)])
     name = f"{program}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-    for folder in (platformdirs.user_log_path("mambasegment", appauthor=False), Path(tempfile.gettempdir())):
+    for folder in (log_folder(), Path(tempfile.gettempdir())):
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")

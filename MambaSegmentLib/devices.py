@@ -1,5 +1,6 @@
 """Which device computes."""
 
+import re
 from typing import TYPE_CHECKING
 
 from .errors import ConfigError, ResourceError
@@ -7,6 +8,7 @@ from .errors import ConfigError, ResourceError
 if TYPE_CHECKING:
     import torch
 
+_LONGEST_NAME = 40  # characters that a message repeats
 DEVICE_NAMES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -25,8 +27,8 @@ def choose_device(name: str = "auto") -> "torch.device":
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, _, index = name.partition(":")
-    if kind not in DEVICE_NAMES or (index and not (kind == "cuda" and index.isdigit())):
-        raise ConfigError(f"device {name!r} is not known; expected auto, cpu, cuda, cuda:N or mps")
+    if kind not in DEVICE_NAMES or (index and not (kind == "cuda" and re.fullmatch("[0-9]{1,4}", index))):
+        raise ConfigError(f"device {name[:_LONGEST_NAME]!r} is not known; expected auto, cpu, cuda, cuda:N or mps")
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= count:

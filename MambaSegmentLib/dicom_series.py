@@ -4,7 +4,9 @@ The grid is computed here from Image Position and Image Orientation (Patient), D
 reader takes the distance of two slices for all of them and lets gaps and gantry tilt pass with a warning at most.
 """
 
-from collections.abc import Sequence
+import math
+import mmap
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ import numpy as np
 
 from .errors import GeometryError, ImageError
 from .itk_errors import itk_errors_as
+from .memory import refuse_oversize
 from .volume import Volume
 
 if TYPE_CHECKING:
@@ -23,6 +26,9 @@ NO_IMAGE_MODALITIES = {"SR", "PR", "KO", "SEG", "RTSTRUCT", "RTPLAN", "REG", "DO
 _SPACING_TOLERANCE = 0.02  # of the slice distance: scanners round positions, a missing slice is 1.0 or more
 _SHIFT_TOLERANCE = 0.01  # shift within the plane per slice distance: 0.6 degrees of tilt; scanners round
 _ANGLE_TOLERANCE = 1e-3  # between the orientations of two slices
+_PIXEL_DATA = b"\xe0\x7f\x10\x00"  # (7FE0,0010)
+_DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax in which all that follows is compressed
+_FILE_META_BYTES = 1024
 _LISTED_MAX = 5  # series named in a message
 
 
@@ -36,16 +42,18 @@ class _Slice:
     rescale: tuple[str, str]  # slope and intercept as written
 
 
-def read_dicom_series(folder: Path) -> Volume:
-    """Read the one image series in a folder (its sub-folders are not searched).
+def read_dicom_series(folder: Path, series: str | None = None) -> Volume:
+    """Read one image series in a folder (its sub-folders are not searched).
 
+    Args:
+        series: its Series Instance UID; None takes the only one.
     Raises:
-        ImageError: no image series, more than one, damaged files, colour, or slices of unlike size.
+        ImageError: no image series, several and none chosen, damaged files, colour, or slices of unlike size.
         GeometryError: missing or doubled slices, unequal distances, tilted gantry, orientation or spacing missing.
     """
     import SimpleITK as sitk  # noqa: N813
 
-    paths = _only_series(folder)
+    paths = _paths_of_series(folder, series)
     where = f"the DICOM series in {folder}"
     with itk_errors_as(ImageError, f"cannot read {where}"):
         slices = [_read_slice_header(path) for path in paths]
@@ -55,6 +63,7 @@ def read_dicom_series(folder: Path) -> Volume:
     _check_alike(where, slices)
     slices = _sorted_by_position(slices)
     step_mm = _step_mm(where, slices) if alone is None else alone.GetSpacing()[2]
+    refuse_oversize(where, sum(2 * math.prod(each.size) for each in slices))
     image = _read_voxels(where, slices)
     first = slices[0]
     normal = np.cross(*first.axes)
@@ -80,8 +89,8 @@ def _read_voxels(where: str, slices: Sequence[_Slice]) -> "sitk.Image":
     return image
 
 
-def _only_series(folder: Path) -> Sequence[str]:
-    """Paths of the files of the one image series."""
+def _paths_of_series(folder: Path, wanted: str | None) -> Sequence[str]:
+    """Paths of the files of the series that is wanted, or of the only one."""
     import SimpleITK as sitk  # noqa: N813
 
     with itk_errors_as(ImageError, f"cannot read {folder}"):
@@ -96,13 +105,15 @@ def _only_series(folder: Path) -> Sequence[str]:
         raise ImageError(
             f"no DICOM image series in the folder {folder}; give an image file, or the folder that holds the slices"
         )
+    named = [f"{uid} ({' '.join(titles[uid])}, {len(series[uid])} files)" for uid in images[:_LISTED_MAX]]
+    more = f" and {len(images) - _LISTED_MAX} more" if len(images) > _LISTED_MAX else ""
+    listed = f"{folder} holds {len(images)} DICOM series: {'; '.join(named)}{more}"
+    if wanted:
+        if wanted not in images:
+            raise ImageError(f"{listed}. {wanted} is none of them; choose one of these")
+        return series[wanted]
     if len(images) > 1:
-        named = [f"{uid} ({' '.join(titles[uid])}, {len(series[uid])} files)" for uid in images[:_LISTED_MAX]]
-        more = f" and {len(images) - _LISTED_MAX} more" if len(images) > _LISTED_MAX else ""
-        raise ImageError(
-            f"{folder} holds {len(images)} DICOM series: {'; '.join(named)}{more}. Put the one that you want into a "
-            "folder of its own"
-        )
+        raise ImageError(f"{listed}. Choose one with --series UID (in Python series=UID)")
     return series[images[0]]
 
 
@@ -124,6 +135,7 @@ def _title(path: str) -> tuple[str, str]:
 
 def _read_slice_header(path: str) -> _Slice:
     reader = _header_reader(path)
+    check_pixel_data(Path(path), reader)
     position = _numbers(path, reader, "0020|0032", "Image Position (Patient)", 3)
     orientation = _numbers(path, reader, "0020|0037", "Image Orientation (Patient)", 6)
     # Pixel Spacing gives the distance of rows (J) first, then of columns (I).
@@ -189,6 +201,36 @@ def _check_alike(where: str, slices: Sequence[_Slice]) -> None:
                 f"{where} has slices of several orientations (a localizer, or radial slices); a volume needs parallel "
                 "ones. Put these into a folder of their own"
             )
+
+
+def check_pixel_data(path: Path, reader: "sitk.ImageFileReader") -> None:
+    """Refuse a file whose Rows and Columns claim more than its Pixel Data holds: GDCM would allocate and fill it.
+
+    Raises:
+        ImageError.
+    """
+    bits = _tag(reader, "0028|0100")
+    if reader.GetNumberOfComponents() != 1 or not bits.isdecimal():
+        return  # colour is refused elsewhere
+    needed = math.prod(reader.GetSize()) * int(bits) // 8
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(_DEFLATED, 0, _FILE_META_BYTES) >= 0:
+            return
+        held = max(_pixel_data_lengths(content), default=len(content))
+    if held < needed:
+        raise ImageError(
+            f"{path} is damaged: its Rows and Columns ask for {needed} bytes, and its Pixel Data holds {held}; copy or "
+            "export the series again"
+        )
+
+
+def _pixel_data_lengths(content: mmap.mmap) -> Iterator[int]:
+    """What may be the length of the attribute Pixel Data, little-endian; the largest number where it is compressed."""
+    at = content.find(_PIXEL_DATA)
+    while at >= 0:
+        length_at = at + 8 if content[at + 4 : at + 6] in (b"OW", b"OB") else at + 4
+        yield int.from_bytes(content[length_at : length_at + 4], "little")
+        at = content.find(_PIXEL_DATA, at + 4)
 
 
 def _sorted_by_position(slices: Sequence[_Slice]) -> list[_Slice]:

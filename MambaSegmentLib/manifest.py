@@ -24,6 +24,33 @@ class Channel:
     modality: str = ""
 
 
+@dataclass(frozen=True)
+class Region:
+    """One output of a network whose outputs overlap, such as the whole tumour with the core in it.
+
+    Attributes:
+        labels: the label values of the training data that it unites.
+        value: what it is painted with in the label map, over the regions before it.
+    """
+
+    name: str
+    labels: tuple[int, ...]
+    value: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise ConfigError(f"a region is named {self.name!r}; it needs a text")
+        if not self.labels or not all(_is_int(label) and label >= 0 for label in self.labels):
+            raise ConfigError(f"the region {self.name!r} unites the labels {self.labels}; expected whole numbers")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "labels": list(self.labels), "value": self.value}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Region":
+        return cls(document["name"], tuple(document["labels"]), document["value"])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """A model's description. Sizes and axes are those of the prepared array, (K, J, I) unless the axes were permuted.
@@ -33,13 +60,17 @@ class Manifest:
         architecture_name, architecture_options: the arguments of `models.build_model`.
         channels: input images, in the order the network takes them.
         segments: the foreground classes in the network's order: class 0 is the background, class n is
-            `segments[n - 1]`, whose `value` goes into the label map. Key `labels` in JSON.
+            `segments[n - 1]`, whose `value` goes into the label map. Key `labels` in JSON. With `regions`, the values
+            that the label map can hold.
         preprocessing: done before the network, undone after it.
         patch_size: voxels that the network takes at once; two numbers for a network that works slice by slice
             along the first axis.
         step: distance of neighbouring tiles as a fraction of the patch.
         mirror_axes: axes of the patch along which predictions may be mirrored and averaged.
-        regions, ignore_label, quality_modes, calibration, review, training, measured: JSON values, as in the file.
+        regions: outputs of the network that overlap, in its order; none of them is the background. Empty for a
+            network with one class for each label.
+        ignore_label: value of voxels that the training left out; no output has it.
+        quality_modes, calibration, review, training, measured: JSON values, as in the file.
         sha256: the checksum of a file that was read; None otherwise.
         unknown: keys of a file that this version does not know, at any depth; they are written back.
     Raises:
@@ -57,7 +88,7 @@ class Manifest:
     description: str = ""
     step: float = 0.5
     mirror_axes: tuple[int, ...] = ()
-    regions: Any = None
+    regions: tuple[Region, ...] = ()
     ignore_label: int | None = None
     quality_modes: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
@@ -86,7 +117,23 @@ class Manifest:
                 f"{len(self.channels)} channels, but {len(self.preprocessing.normalization)} normalizations; "
                 "each channel needs one"
             )
+        self._check_regions()
         self._check_tiling()
+
+    @property
+    def class_values(self) -> tuple[int, ...]:
+        """The label value of each output of the network, in its order."""
+        if self.regions:
+            return tuple(region.value for region in self.regions)
+        return (0, *(segment.value for segment in self.segments))
+
+    def _check_regions(self) -> None:
+        known = {segment.value for segment in self.segments}
+        for region in self.regions:
+            if region.value not in known:
+                raise ConfigError(f"the region {region.name!r} is painted with {region.value!r}, which no label has")
+        if self.ignore_label is not None and (not _is_int(self.ignore_label) or self.ignore_label in known):
+            raise ConfigError(f"ignore_label {self.ignore_label!r} must be a whole number that no label has")
 
     def _check_tiling(self) -> None:
         sizes = self.patch_size
@@ -112,7 +159,8 @@ class Manifest:
             "mirror_axes": list(self.mirror_axes),
             **{key: getattr(self, key) for key in _TEXTS},
             **{key: _plain(getattr(self, key)) for key in _OBJECTS},
-            **{key: getattr(self, key) for key in ("regions", "ignore_label") if getattr(self, key) is not None},
+            **({"regions": [region.to_json() for region in self.regions]} if self.regions else {}),
+            **({} if self.ignore_label is None else {"ignore_label": self.ignore_label}),
         }
         return _merged(known, self.unknown)
 
@@ -165,7 +213,7 @@ def _check_schema(version: Any) -> None:
 
 def _fields(document: Mapping[str, Any]) -> dict[str, Any]:
     architecture = document["architecture"]
-    optional = {key: document[key] for key in (*_TEXTS, "step", "regions", "ignore_label") if key in document}
+    optional = {key: document[key] for key in (*_TEXTS, "step", "ignore_label") if key in document}
     for key in _OBJECTS:
         value = document.get(key) or {}
         if not isinstance(value, Mapping):
@@ -181,6 +229,7 @@ def _fields(document: Mapping[str, Any]) -> dict[str, Any]:
         "preprocessing": PreprocessingSpec.from_json(document["preprocessing"]),
         "patch_size": tuple(document["patch_size"]),
         "mirror_axes": tuple(document.get("mirror_axes", ())),
+        "regions": tuple(Region.from_json(entry) for entry in document.get("regions") or ()),
         **optional,
     }
 

@@ -9,21 +9,23 @@ rounding to whole voxels. Where the number of voxels does not change, nothing is
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .errors import ConfigError, GeometryError, ImageError, ShapeError
+from .memory import refuse_oversize
 from .normalization import Normalization
 from .orientation import AS_STORED, Turn, check_orientation, turn_towards
 from .progress import CancelToken
-from .resampling import resize, resized_shape
+from .resampling import RowResizer, resize, resized_shape
 from .volume import Volume
 
 _COARSE_RATIO = 3.0  # as in nnU-Net: an axis whose spacing is more than three times the finest is a coarse one
 _LARGEST_LABEL = 65535
+_QUIETLY = np.errstate(over="ignore", invalid="ignore")  # numbers too large are refused in words of our own
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class PreprocessingSpec:
         coarse_axis_order: order along the coarse axis of a volume with thick slices (one axis more than three times
             the finest, before or, failing that, after resampling), for images, labels and scores alike;
             None treats all axes alike.
+        score_orders: order and coarse axis order for class scores where they are not those of labels, as imported
+            plans may say.
         crop: "none", or "nonzero" for the bounding box of all voxels that are not zero in some channel.
     """
 
@@ -49,6 +53,7 @@ class PreprocessingSpec:
     spacing_mm: tuple[float | None, float | None, float | None] | None = None
     resampling_order: int = 3
     coarse_axis_order: int | None = None
+    score_orders: tuple[int, int | None] | None = None
     crop: str = "none"
 
     def __post_init__(self) -> None:
@@ -65,6 +70,12 @@ class PreprocessingSpec:
             raise ConfigError(
                 f"resampling orders {self.resampling_order} and {self.coarse_axis_order} must be 0, 1, 2 or 3"
             )
+        if self.score_orders is not None and (
+            len(self.score_orders) != 2
+            or self.score_orders[0] not in range(4)
+            or self.score_orders[1] not in (None, 0, 1, 2, 3)
+        ):
+            raise ConfigError(f"score orders {self.score_orders} must be two of 0, 1, 2 or 3; the second may be None")
         if self.crop not in ("none", "nonzero"):
             raise ConfigError(f'crop {self.crop!r} is not known; expected "none" or "nonzero"')
 
@@ -78,6 +89,7 @@ class PreprocessingSpec:
         try:
             resampling = document.get("resampling", {})
             spacing_mm = document.get("spacing_mm")
+            scores = resampling.get("scores")
             return cls(
                 normalization=tuple(Normalization.from_json(entry) for entry in document["normalization"]),
                 orientation=document.get("orientation", AS_STORED),
@@ -85,6 +97,7 @@ class PreprocessingSpec:
                 spacing_mm=None if spacing_mm is None else tuple(spacing_mm),
                 resampling_order=resampling.get("order", 3),
                 coarse_axis_order=resampling.get("coarse_axis_order"),
+                score_orders=None if scores is None else (scores["order"], scores.get("coarse_axis_order")),
                 crop=document.get("crop", "none"),
             )
         except (AttributeError, KeyError, TypeError) as problem:
@@ -92,14 +105,29 @@ class PreprocessingSpec:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that `from_json` reads."""
+        resampling: dict[str, Any] = {"order": self.resampling_order, "coarse_axis_order": self.coarse_axis_order}
+        if self.score_orders is not None:
+            order, coarse = self.score_orders
+            resampling["scores"] = {"order": order, "coarse_axis_order": coarse}
         return {
             "orientation": self.orientation,
             "axis_order": list(self.axis_order),
             "spacing_mm": None if self.spacing_mm is None else list(self.spacing_mm),
             "normalization": [entry.to_json() for entry in self.normalization],
-            "resampling": {"order": self.resampling_order, "coarse_axis_order": self.coarse_axis_order},
+            "resampling": resampling,
             "crop": self.crop,
         }
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """Spline order on each axis of an array, and the axis along which slices are thick, if any."""
+
+    orders: tuple[int, int, int]
+    coarse_axis: int | None = None
+
+    def resize(self, array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        return resize(array, shape, self.orders, self.coarse_axis)
 
 
 @dataclass(frozen=True)
@@ -111,7 +139,8 @@ class Undo:
         turn: from the input's axes to those of the prepared array.
         crop: start and stop of the crop on each axis of the turned array.
         prepared_shape: of the prepared array.
-        label_orders: interpolation of labels and scores on each axis of the prepared array.
+        labels: how label maps come onto the prepared grid.
+        scores: how class scores come back from it.
     """
 
     shape: tuple[int, int, int]
@@ -121,7 +150,8 @@ class Undo:
     turn: Turn
     crop: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
     prepared_shape: tuple[int, int, int]
-    label_orders: tuple[int, int, int]
+    labels: Interpolation
+    scores: Interpolation
 
     @property
     def crop_shape(self) -> tuple[int, int, int]:
@@ -152,8 +182,13 @@ class Prepared:
     undo: Undo = field(repr=False)
 
 
-def preprocess(volumes: Sequence[Volume], spec: PreprocessingSpec) -> Prepared:
-    """Turn, crop, normalise and resample one case.
+class PreparedRows:
+    """A case that is prepared row by row as it is asked for, so that a large volume needs no float32 copy.
+
+    Attributes:
+        shape: (K, J, I) of the prepared array.
+        spacing_mm: of the prepared voxels, in the order of the array's axes.
+        undo: the way back.
 
     Args:
         volumes: one per channel, all on the same grid; never changed.
@@ -161,39 +196,68 @@ def preprocess(volumes: Sequence[Volume], spec: PreprocessingSpec) -> Prepared:
         ConfigError: another number of volumes than `spec` has channels.
         GeometryError: the volumes do not share a grid.
         ImageError: a volume that holds NaN or infinity, or the same value everywhere.
+        ResourceError: the voxel size that the model wants would make too many voxels.
     """
-    _check_case(volumes, spec)
-    first = volumes[0]
-    turn = turn_towards(first.direction, spec.orientation, spec.axis_order)
-    channels = [turn.apply(volume.array) for volume in volumes]
-    mask = _object_mask(channels, spec)
-    crop = _bounding_box(mask) if spec.crop == "nonzero" and mask is not None else _whole(channels[0].shape)
-    slices = tuple(slice(*bounds) for bounds in crop)
-    mask = None if mask is None else mask[slices]
 
-    crop_shape = channels[0][slices].shape
-    spacing_mm = turn.permute(first.spacing_mm[::-1])
-    shape = resized_shape(crop_shape, spacing_mm, spec.spacing_mm or (None, None, None))
-    prepared_mm = _spacing_after(spacing_mm, crop_shape, shape)
-    coarse = _coarse_axis(spacing_mm, prepared_mm) if spec.coarse_axis_order is not None else None
+    @_QUIETLY
+    def __init__(self, volumes: Sequence[Volume], spec: PreprocessingSpec) -> None:
+        _check_case(volumes, spec)
+        first = volumes[0]
+        turn = turn_towards(first.direction, spec.orientation, spec.axis_order)
+        channels = [turn.apply(volume.array) for volume in volumes]
+        mask = _object_mask(channels, spec)
+        crop = _bounding_box(mask) if spec.crop == "nonzero" and mask is not None else _whole(channels[0].shape)
+        slices = tuple(slice(*bounds) for bounds in crop)
+        mask = None if mask is None else mask[slices]
+        channels = [channel[slices] for channel in channels]
 
-    array = np.empty((len(channels), *shape), dtype=np.float32)
-    orders = _orders(spec.resampling_order, coarse, spec.coarse_axis_order)
-    for index, (channel, normalization) in enumerate(zip(channels, spec.normalization, strict=True)):
-        array[index] = resize(normalization.apply(channel[slices], mask), shape, orders)
-    if not np.isfinite(array).all():
-        raise ImageError("the voxel values are too large to be computed with in float32; rescale the image")
-    undo = Undo(
-        shape=_three(first.array.shape),
-        spacing_mm=first.spacing_mm,
-        origin_mm=first.origin_mm,
-        direction=first.direction,
-        turn=turn,
-        crop=crop,
-        prepared_shape=shape,
-        label_orders=_orders(min(spec.resampling_order, 1), coarse, spec.coarse_axis_order),
-    )
-    return Prepared(array, prepared_mm, undo)
+        spacing_mm = turn.permute(first.spacing_mm[::-1])
+        wanted_mm = _wanted(spec, spacing_mm)
+        self.shape = resized_shape(channels[0].shape, spacing_mm, wanted_mm)
+        _refuse_oversize(channels[0].shape, spacing_mm, self.shape)
+        self.spacing_mm = _spacing_after(spacing_mm, channels[0].shape, self.shape)
+        images = _interpolation(spec.resampling_order, spec.coarse_axis_order, spacing_mm, wanted_mm)
+        self._channels = [
+            RowResizer(
+                channel.shape,
+                self.shape,
+                images.orders,
+                images.coarse_axis,
+                _normalized_rows(channel, normalization, mask),
+            )
+            for channel, normalization in zip(channels, spec.normalization, strict=True)
+        ]
+        label_order = min(spec.resampling_order, 1)
+        self.undo = Undo(
+            shape=_three(first.array.shape),
+            spacing_mm=first.spacing_mm,
+            origin_mm=first.origin_mm,
+            direction=first.direction,
+            turn=turn,
+            crop=crop,
+            prepared_shape=self.shape,
+            labels=_interpolation(label_order, spec.coarse_axis_order, spacing_mm, wanted_mm),
+            # On the way back the spacings change places, and so may the axis that counts as coarse.
+            scores=_interpolation(*(spec.score_orders or (label_order, spec.coarse_axis_order)), wanted_mm, spacing_mm),
+        )
+
+    @_QUIETLY
+    def read(self, first: int, end: int) -> np.ndarray:
+        """Rows [first, end) of the prepared array, float32 (C, rows, J, I); quick if asked for in order.
+
+        Raises:
+            ImageError: values that float32 cannot hold.
+        """
+        array = np.stack([channel.read(first, end) for channel in self._channels])
+        if not np.isfinite(array).all():
+            raise ImageError("the voxel values are too large to be computed with in float32; rescale the image")
+        return array
+
+
+def preprocess(volumes: Sequence[Volume], spec: PreprocessingSpec) -> Prepared:
+    """Turn, crop, normalise and resample one case: `PreparedRows`, all rows at once."""
+    rows = PreparedRows(volumes, spec)
+    return Prepared(rows.read(0, rows.shape[0]), rows.spacing_mm, rows.undo)
 
 
 def preprocess_labels(labels: Volume, like: Prepared) -> np.ndarray:
@@ -216,12 +280,17 @@ def preprocess_labels(labels: Volume, like: Prepared) -> np.ndarray:
     if undo.crop_shape == undo.prepared_shape:
         return np.ascontiguousarray(cropped)
     values = np.unique(cropped)
-    scores = (resize((cropped == value).astype(np.float32), undo.prepared_shape, undo.label_orders) for value in values)
+    scores = (undo.labels.resize((cropped == value).astype(np.float32), undo.prepared_shape) for value in values)
     return values[_best(scores, undo.prepared_shape, None)]
 
 
 def restore_labels(
-    scores: np.ndarray, undo: Undo, values: Sequence[int] | None = None, *, cancel: CancelToken | None = None
+    scores: np.ndarray,
+    undo: Undo,
+    values: Sequence[int] | None = None,
+    *,
+    overlapping: bool = False,
+    cancel: CancelToken | None = None,
 ) -> Volume:
     """Take the best class of each voxel, on exactly the grid of the case's first volume.
 
@@ -230,6 +299,8 @@ def restore_labels(
     Args:
         scores: float32 (classes, *prepared shape), logits or probabilities; class 0 is the background.
         values: label value of each class; class n has value n where None.
+        overlapping: the classes are regions that may overlap, none of them the background: `scores` are their logits,
+            and each region with a probability above one half is painted over those before it, as nnU-Net does.
     Returns:
         Labels; uint8, or uint16 where a value exceeds 255. 0 outside the crop.
     Raises:
@@ -238,11 +309,13 @@ def restore_labels(
     values = range(len(scores)) if values is None else values
     if scores.shape != (len(values), *undo.prepared_shape):
         raise ShapeError(f"scores of shape {scores.shape} do not fit {len(values)} classes on {undo.prepared_shape}")
-    resized = (resize(one_class, undo.crop_shape, undo.label_orders) for one_class in scores)
-    lookup = np.asarray(values, dtype=_label_dtype(max(values)))
-    best = lookup[_best(resized, undo.crop_shape, cancel)]
-    turned = np.zeros([undo.shape[axis] for axis in undo.turn.axes], dtype=lookup.dtype)
-    turned[undo.crop_slices] = best
+    resized = (undo.scores.resize(one_class, undo.crop_shape) for one_class in scores)
+    if overlapping:
+        labels = _painted(resized, values, undo.crop_shape, cancel)
+    else:
+        labels = np.asarray(values, dtype=label_dtype(max(values)))[_best(resized, undo.crop_shape, cancel)]
+    turned = np.zeros([undo.shape[axis] for axis in undo.turn.axes], dtype=labels.dtype)
+    turned[undo.crop_slices] = labels
     return undo.grid(np.ascontiguousarray(undo.turn.undo(turned)))
 
 
@@ -259,6 +332,13 @@ def grid_difference(first: Volume, second: Volume) -> str | None:
         if apart > 0:
             parts.append(f"{name.removesuffix('_mm')} differs by up to {apart:.6g} {unit}".rstrip())
     return "; ".join(parts)
+
+
+def _normalized_rows(
+    channel: np.ndarray, normalization: Normalization, mask: np.ndarray | None
+) -> Callable[[int, int], np.ndarray]:
+    fitted = normalization.fit(channel, mask)
+    return lambda first, end: fitted.apply(channel[first:end], None if mask is None else mask[first:end])
 
 
 def _check_case(volumes: Sequence[Volume], spec: PreprocessingSpec) -> None:
@@ -285,6 +365,14 @@ def _check_values(array: np.ndarray, name: str) -> None:
     low, high = array.min(), array.max()
     if low == high:
         raise ImageError(f"{name} holds the value {low} in every voxel, so there is nothing to segment")
+
+
+def _refuse_oversize(shape: Sequence[int], spacing_mm: Sequence[float], new_shape: Sequence[int]) -> None:
+    """A spacing in the wrong unit asks for a volume of any size; a byte for each voxel is the least that it takes."""
+    if tuple(new_shape) != tuple(shape):
+        sizes, size_mm = " × ".join(map(str, new_shape)), "×".join(f"{mm:.4g}" for mm in spacing_mm)
+        what = f"the image, which has voxels of {size_mm} mm and becomes {sizes} voxels of the model's size,"
+        refuse_oversize(what, math.prod(new_shape))
 
 
 def _object_mask(channels: Sequence[np.ndarray], spec: PreprocessingSpec) -> np.ndarray | None:
@@ -326,9 +414,19 @@ def _coarse_axis(*candidates: Sequence[float]) -> int | None:
     return None
 
 
-def _orders(order: int, coarse: int | None, coarse_order: int | None) -> tuple[int, int, int]:
-    k, j, i = (coarse_order if axis == coarse and coarse_order is not None else order for axis in range(3))
+def _wanted(spec: PreprocessingSpec, spacing_mm: Sequence[float]) -> tuple[float, float, float]:
+    """The spacing that a case shall get, its own where the specification has none."""
+    asked = spec.spacing_mm or (None, None, None)
+    k, j, i = (own if wanted is None else wanted for wanted, own in zip(asked, spacing_mm, strict=True))
     return k, j, i
+
+
+def _interpolation(
+    order: int, coarse_order: int | None, before_mm: Sequence[float], after_mm: Sequence[float]
+) -> Interpolation:
+    coarse = None if coarse_order is None else _coarse_axis(before_mm, after_mm)
+    k, j, i = (coarse_order if axis == coarse and coarse_order is not None else order for axis in range(3))
+    return Interpolation((k, j, i), coarse)
 
 
 def _best(scores: Any, shape: Sequence[int], cancel: CancelToken | None) -> np.ndarray:
@@ -344,17 +442,30 @@ def _best(scores: Any, shape: Sequence[int], cancel: CancelToken | None) -> np.n
     return best
 
 
+def _painted(
+    logits: Iterable[np.ndarray], values: Sequence[int], shape: Sequence[int], cancel: CancelToken | None
+) -> np.ndarray:
+    """Each region's value where its probability exceeds one half, that is where its logit exceeds zero."""
+    labels = np.zeros(shape, dtype=label_dtype(max(values)))
+    for value, logit in zip(values, logits, strict=True):
+        if cancel is not None:
+            cancel.raise_if_cancelled()
+        labels[logit > 0] = value
+    return labels
+
+
 def _whole_numbers(array: np.ndarray) -> np.ndarray:
     low, high = array.min(), array.max()
     if not (low >= 0 and high <= _LARGEST_LABEL):  # so that NaN is refused as well
         raise ImageError(f"the labels range from {low} to {high}; expected whole numbers from 0 to {_LARGEST_LABEL}")
-    whole = array.astype(_label_dtype(int(high)))
+    whole = array.astype(label_dtype(int(high)))
     if not np.array_equal(whole, array):
         raise ImageError("the labels hold fractions; expected whole numbers. Was an image given in place of labels?")
     return whole
 
 
-def _label_dtype(largest: int) -> type[np.uint8] | type[np.uint16]:
+def label_dtype(largest: int) -> type[np.uint8] | type[np.uint16]:
+    """The smallest dtype of label maps that holds `largest`."""
     return np.uint8 if largest <= 255 else np.uint16
 
 

@@ -7,7 +7,7 @@ uses the same two grids, and nothing shifts. Beyond the outermost voxel centres 
 Spline interpolation is linear and separable, so each axis is one matrix product: exact, repeatable and as fast as BLAS.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -17,7 +17,9 @@ from .errors import ConfigError
 _NO_WEIGHT = 1e-12
 
 
-def resize(array: np.ndarray, shape: Sequence[int], orders: Sequence[int]) -> np.ndarray:
+def resize(
+    array: np.ndarray, shape: Sequence[int], orders: Sequence[int], coarse_axis: int | None = None
+) -> np.ndarray:
     """Resize a 3-D array.
 
     Args:
@@ -25,16 +27,104 @@ def resize(array: np.ndarray, shape: Sequence[int], orders: Sequence[int]) -> np
         shape: the new number of voxels on each axis.
         orders: spline order on each axis: 0 nearest, 1 linear, 2, 3 cubic. From order 2 on the result is clipped to
             the range of `array`, since a spline overshoots at edges.
+        coarse_axis: resize slice by slice across this axis first, each slice clipped to its own range, and then along
+            it, as nnU-Net does for thick slices.
     Returns:
         float32, contiguous, of the new shape.
     """
     changed = [axis for axis in range(3) if array.shape[axis] != shape[axis]]
     if not changed:
         return array
-    bounds = (array.min(), array.max()) if any(orders[axis] > 1 for axis in changed) else None
-    for axis in sorted(changed, key=lambda axis: shape[axis] / array.shape[axis]):  # shrink first: less to compute
-        array = _resize_axis(array, axis, shape[axis], orders[axis])
-    return np.ascontiguousarray(array if bounds is None else np.clip(array, *bounds), dtype=np.float32)
+    within = tuple(axis for axis in range(3) if axis != coarse_axis)
+    overshoots = any(orders[axis] > 1 for axis in changed if axis in within)
+    bounds = (array.min(within, keepdims=True), array.max(within, keepdims=True)) if overshoots else None
+    for axis in sorted(set(changed) & set(within), key=lambda axis: shape[axis] / array.shape[axis]):
+        array = _resize_axis(array, axis, shape[axis], orders[axis])  # shrunk first: less to compute
+    if bounds is not None:
+        array = np.clip(array, *bounds)
+    if coarse_axis in changed:
+        array = _resize_axis(array, coarse_axis, shape[coarse_axis], orders[coarse_axis])
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+class RowResizer:
+    """`resize`, asked for some rows of the result at a time: only the rows of the input near them are looked at.
+
+    Args:
+        shape, new_shape: of the array and of the result, (K, J, I).
+        orders, coarse_axis: as for `resize`.
+        source: gives rows [first, end) of the array, float32; called for each row once if the rows of the result are
+            asked for in order.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        new_shape: Sequence[int],
+        orders: Sequence[int],
+        coarse_axis: int | None,
+        source: Callable[[int, int], np.ndarray],
+    ) -> None:
+        changed = [axis for axis in range(3) if shape[axis] != new_shape[axis]]
+        self._shape, self._new_shape, self._orders, self._source = shape, new_shape, orders, source
+        self._in_plane = [axis for axis in (1, 2) if axis in changed and axis != coarse_axis]
+        self._in_plane.sort(key=lambda axis: new_shape[axis] / shape[axis])  # shrunk first: less to compute
+        self._along = 0 in changed
+        self._last = coarse_axis if coarse_axis in changed and coarse_axis != 0 else None
+        splines = any(orders[axis] > 1 for axis in changed if axis != coarse_axis)
+        self._clips_rows = splines and coarse_axis == 0
+        self._bounds = self._range_of_all(coarse_axis) if splines and coarse_axis != 0 else None
+        self._kept_from = 0
+        self._kept = np.empty((0, 0, 0), dtype=np.float32)
+
+    def read(self, first: int, end: int) -> np.ndarray:
+        """Rows [first, end) of the result; float32, contiguous."""
+        if not self._along:
+            rows = self._planes(first, end)
+        elif self._orders[0] == 0:
+            index = _nearest(self._shape[0], self._new_shape[0])[first:end]
+            rows = self._planes(int(index[0]), int(index[-1]) + 1)[index - index[0]]
+        else:
+            weights = _weights(self._shape[0], self._new_shape[0], self._orders[0])[first:end]
+            used = np.flatnonzero(weights.any(axis=0))
+            begin, stop = int(used[0]), int(used[-1]) + 1
+            planes = self._planes(begin, stop)
+            rows = (weights[:, begin:stop] @ planes.reshape(len(planes), -1)).reshape(-1, *planes.shape[1:])
+        if self._bounds is not None:
+            rows = np.clip(rows, *self._bounds)
+        if self._last is not None:
+            rows = _resize_axis(rows, self._last, self._new_shape[self._last], self._orders[self._last])
+        return np.ascontiguousarray(rows, dtype=np.float32)
+
+    def _planes(self, first: int, end: int) -> np.ndarray:
+        """Rows of the array, resized within their planes; those that the next call may need again are kept."""
+        kept_end = self._kept_from + len(self._kept)
+        if not self._kept_from <= first <= kept_end:
+            self._kept_from, self._kept, kept_end = first, self._kept[:0], first
+        parts = [self._kept[first - self._kept_from :]]
+        if end > kept_end:
+            parts.append(self._resized(self._source(kept_end, end)))
+        parts = [part for part in parts if len(part)]
+        self._kept_from, self._kept = first, parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return self._kept[: end - first]
+
+    def _resized(self, rows: np.ndarray) -> np.ndarray:
+        low, high = (rows.min((1, 2), keepdims=True), rows.max((1, 2), keepdims=True)) if self._clips_rows else (0, 0)
+        for axis in self._in_plane:
+            rows = _resize_axis(rows, axis, self._new_shape[axis], self._orders[axis])
+        return np.clip(rows, low, high) if self._clips_rows else rows
+
+    def _range_of_all(self, coarse_axis: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Least and greatest value of the array, of each slice across a coarse axis."""
+        axes = tuple(axis for axis in range(3) if axis != coarse_axis)
+        low = high = None
+        for k in range(self._shape[0]):
+            row = self._source(k, k + 1)
+            least, greatest = row.min(axes, keepdims=True), row.max(axes, keepdims=True)
+            low = least if low is None else np.minimum(low, least)
+            high = greatest if high is None else np.maximum(high, greatest)
+        assert low is not None and high is not None  # a volume has at least one slice
+        return low, high
 
 
 def resized_shape(
@@ -42,7 +132,7 @@ def resized_shape(
 ) -> tuple[int, int, int]:
     """How many voxels of the wanted size fill the same extent, rounded, at least one; None keeps an axis."""
     sizes = [
-        size if wanted is None else max(1, round(size * spacing / wanted))
+        size if wanted is None else max(1, round(spacing / wanted * size))  # in nnU-Net's order, for the same rounding
         for size, spacing, wanted in zip(shape, spacing_mm, wanted_mm, strict=True)
     ]
     return sizes[0], sizes[1], sizes[2]

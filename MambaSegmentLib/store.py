@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .bundle import ENDING, read_manifest
 from .errors import BundleError
+from .folders import data_folder
 from .manifest import Manifest
 
 ENVIRONMENT_VARIABLE = "MAMBASEGMENT_MODELS"
@@ -36,8 +37,11 @@ def find_model(name_or_path: str | Path) -> Path:
         BundleError: no such file, or a name that is not known; the message lists those that are.
     """
     path = Path(name_or_path)
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+    except OSError as problem:  # a name that is too long, for one
+        raise BundleError(f"there is no model file {path}: {problem.strerror or problem}") from problem
     if path.name != str(name_or_path):  # with a separator it can only be meant as a path
         if path.exists():
             return path  # a folder: the reader says what it expects
@@ -71,9 +75,7 @@ def model_folders() -> list[Path]:
 
 def user_folder() -> Path:
     """Where the user's own models lie; not created by looking."""
-    import platformdirs
-
-    return platformdirs.user_data_path("mambasegment", appauthor=False) / "models"
+    return data_folder() / "models"
 
 
 def _shipped_folders() -> list[Path]:

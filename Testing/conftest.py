@@ -3,8 +3,20 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from Testing.host.isolation import Isolation
+
+# No example may fail for being slow: a busy machine is no mistake of the code.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The tests of the Slicer module run on the stand-in host, in a process of its own."""
+    Isolation.install(config)
 
 
 @pytest.fixture(scope="session")

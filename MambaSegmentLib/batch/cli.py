@@ -41,9 +41,22 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--overlap", type=float, metavar="F", help="of neighbouring tiles, 0 to 0.9 (default: the model's)"
     )
+    add_input_rules(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run)
+
+
+def add_input_rules(parser: argparse.ArgumentParser) -> None:
+    """Add what `segment` and `batch` both offer for images that are not quite as they should be."""
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse channels on different grids rather than resample them to the first",
+    )
+    parser.add_argument(
+        "--allow-nonfinite", action="store_true", help="set voxels that are NaN or infinite to the smallest other value"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -56,12 +69,20 @@ def run(arguments: argparse.Namespace) -> int:
     from .outcome import common_exit_code
     from .run import Plan, run_batch
 
-    options = Options(arguments.device, arguments.overlap, statistics=True)
+    options = Options(
+        arguments.device,
+        arguments.overlap,
+        statistics=True,
+        strict=arguments.strict,
+        allow_nonfinite=arguments.allow_nonfinite,
+    )
+    # Only what was asked for, so that journals from before these options still count.
+    rules = {name: True for name in ("strict", "allow_nonfinite") if getattr(options, name)}
     model = find_model(arguments.model)
     manifest = read_manifest(model)
     cases = find_cases(arguments.input, [channel.name for channel in manifest.channels])
     facts = {"name": manifest.name, "version": manifest.version, "sha256": manifest.sha256}
-    plan = Plan(arguments.output, facts, arguments.ending, {"overlap": options.overlap})
+    plan = Plan(arguments.output, facts, arguments.ending, {"overlap": options.overlap, **rules})
     printer = ProgressPrinter()
     progress: ProgressCallback | None = None if arguments.quiet else printer
 

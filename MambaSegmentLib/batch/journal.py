@@ -1,13 +1,15 @@
 """A line of JSON for each case that is over, on disk before the next one begins: a killed run goes on from there."""
 
 import json
+import logging
 import os
 from pathlib import Path
-from typing import BinaryIO
 
-from ..errors import ImageError, ResourceError
+from ..errors import ConfigError, ImageError, ResourceError
+from ..locks import try_lock
 from .outcome import DONE, Outcome
 
+_log = logging.getLogger(__name__)
 FILE_NAME = "batch.jsonl"
 _NO_SPACE = {28, 112, 122}  # ENOSPC, Windows' ERROR_DISK_FULL, EDQUOT
 
@@ -16,14 +18,16 @@ class Journal:
     """The outcomes of earlier runs into a folder, and of this one.
 
     Raises:
-        ImageError: the folder cannot be written to.
+        ImageError: the folder cannot be written to. ConfigError: another batch writes into it.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE_NAME
         self._last: dict[str, Outcome] = {}
         try:
-            self._stream: BinaryIO = self._path.open("a+b")
+            # Without a buffer: what did not fit on a full disk would be tried once more when it is closed.
+            self._stream = self._path.open("a+b", buffering=0)
+            self._lock()
             self._stream.seek(0)
             content = self._stream.read()
         except OSError as problem:
@@ -31,6 +35,19 @@ class Journal:
         self._at_line_start = not content or content.endswith(b"\n")  # not after a run that was killed while it wrote
         for line in content.splitlines():
             self._read(line)
+
+    def _lock(self) -> None:
+        """Two batches would delete each other's half-written files, and repeat each other's cases."""
+        try:
+            alone = try_lock(self._stream)
+        except OSError as problem:
+            _log.warning("%s cannot be locked (%s); let no other batch write into its folder", self._path, problem)
+            return
+        if not alone:
+            self._stream.close()
+            raise ConfigError(
+                f"another batch is writing into {self._path.parent}; wait until it has ended, or choose another folder"
+            )
 
     def finished(self, case: str, fingerprint: str, output: Path) -> Outcome | None:
         """How this very case was done before, if its output is still there."""
@@ -42,8 +59,10 @@ class Journal:
         """Raises: ResourceError, when the disk is full. ImageError, when it cannot be written to."""
         line = json.dumps(outcome.to_json()).encode("ascii") + b"\n"
         try:
-            self._stream.write(line if self._at_line_start else b"\n" + line)
-            self._stream.flush()
+            rest = memoryview(line if self._at_line_start else b"\n" + line)
+            self._at_line_start = False
+            while rest:
+                rest = rest[self._stream.write(rest) :]
             os.fsync(self._stream.fileno())
         except OSError as problem:
             kind = ResourceError if problem.errno in _NO_SPACE else ImageError

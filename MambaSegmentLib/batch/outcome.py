@@ -18,6 +18,7 @@ class Outcome:
         seconds: that it took.
         segments: value, name, voxels and volume_ml of each.
         kind, message, advice: of a failure, as the worker tells them.
+        warnings: about the images of a case that was done.
     """
 
     case: str
@@ -30,6 +31,7 @@ class Outcome:
     kind: str = ""
     message: str = ""
     advice: str = ""
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -38,6 +40,7 @@ class Outcome:
     def from_json(cls, document: Mapping[str, Any]) -> "Outcome":
         """Raises: TypeError, KeyError, when it is none."""
         listed = {"inputs": tuple(document["inputs"]), "segments": tuple(document["segments"])}
+        listed["warnings"] = tuple(document.get("warnings", ()))  # older journals have none
         return cls(**{**document, **listed})
 
     @property

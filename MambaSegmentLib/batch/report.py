@@ -45,13 +45,15 @@ class Report:
     def rows(self) -> list[list[str]]:
         """The table: a line per case, a column for the volume of each segment."""
         names = list(dict.fromkeys(s["name"] for outcome in self.outcomes for s in outcome.segments))
-        rows = [["case", "status", "output", "seconds", *(f"{name} mL" for name in names), "kind", "message"]]
+        rows = [
+            ["case", "status", "output", "seconds", *(f"{name} mL" for name in names), "kind", "message", "warnings"]
+        ]
         for outcome in self.outcomes:
             volumes_ml = {segment["name"]: f"{segment['volume_ml']:.6g}" for segment in outcome.segments}
             rows.append(
                 [outcome.case, outcome.status, outcome.output, f"{outcome.seconds:.2f}"]
                 + [volumes_ml.get(name, "") for name in names]
-                + [outcome.kind, outcome.message]
+                + [outcome.kind, outcome.message, "; ".join(outcome.warnings)]
             )
         return rows
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Cancelled, ConfigError, ImageError
-from ..leftovers import remove_leftovers
+from ..files import remove_leftovers
 from ..progress import CancelToken, Progress, ProgressCallback
 from ..worker.protocol import Failed, Result
 from .cases import Case
@@ -57,15 +57,16 @@ def run_batch(
     Args:
         segment: does one case, and gives Failed rather than raise; what it raises ends the batch.
     Raises:
-        ConfigError, ImageError: an output that is an input, or a folder that cannot be written to.
+        ConfigError, ImageError: an output that is an input, or a folder that cannot be written to or that another
+            batch writes into.
         ResourceError: the disk is full. Cancelled: on request; the same call goes on later.
     """
     cancel = cancel or CancelToken()
     _prepare_folder(plan.folder)
     _refuse_inputs_as_outputs(cases, plan)
+    batch = _Batch(plan, len(cases), Journal(plan.folder))
     for name in (JSON_NAME, CSV_NAME):
         remove_leftovers(plan.folder / name)
-    batch = _Batch(plan, len(cases), Journal(plan.folder))
     try:
         for number, case in enumerate(cases):
             cancel.raise_if_cancelled()
@@ -77,9 +78,11 @@ def run_batch(
         if progress is not None:
             progress(Progress("batch", len(cases), len(cases), 0.0))
     finally:
-        batch.journal.close()
         report = batch.report()
-        write_report(report, plan.folder)
+        try:
+            write_report(report, plan.folder)
+        finally:
+            batch.journal.close()  # last of all, since another batch may begin then
     return report
 
 
@@ -143,7 +146,7 @@ def _outcome(case: Case, output: Path, fingerprint: str, seconds: float, answer:
         return Outcome(status=FAILED, kind=answer.kind, message=answer.message, advice=answer.advice, **facts)
     kept = ("value", "name", "voxels", "volume_ml")
     segments = tuple({key: segment[key] for key in kept if key in segment} for segment in answer.segments)
-    return Outcome(status=DONE, segments=segments, **facts)
+    return Outcome(status=DONE, segments=segments, warnings=answer.warnings, **facts)
 
 
 def _fingerprint(case: Case, plan: Plan) -> str:

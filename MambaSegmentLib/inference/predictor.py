@@ -1,23 +1,28 @@
 """Predictor: a bundle and a device; volumes in, labels on the same grid out."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
 
 from MambaSegmentLib.bundle import Bundle
 from MambaSegmentLib.devices import choose_device
-from MambaSegmentLib.errors import BundleError, ConfigError, ResourceError
-from MambaSegmentLib.preprocess import preprocess, restore_labels
+from MambaSegmentLib.errors import ConfigError, ResourceError
+from MambaSegmentLib.preprocess import PreparedRows
 from MambaSegmentLib.progress import CancelToken, Progress, ProgressCallback
 from MambaSegmentLib.quality import mirror_axes_for
 from MambaSegmentLib.segments import SegmentInfo
 from MambaSegmentLib.volume import Volume
 
+from .restoring import restore_slabs
 from .sliding import SlidingWindow
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +34,13 @@ class SegmentationResult:
         segments: the meaning of the label values.
         timings: seconds spent on each stage: load_model, read, preprocess, network, restore, write; only
             those that took place.
+        warnings: what a person should know about the images, as sentences.
     """
 
     labels: Volume
     segments: tuple[SegmentInfo, ...]
     timings: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Predictor:
@@ -52,17 +59,12 @@ class Predictor:
         self, bundle: Bundle, device: str = "auto", *, step: float | None = None, quality: str = "best"
     ) -> None:
         self.manifest = bundle.manifest
-        if self.manifest.regions is not None:
-            raise BundleError(
-                f"the model {self.manifest.name!r} predicts overlapping regions, which this version cannot; "
-                "use a model with one class per label"
-            )
         self.device = choose_device(device)
         with _memory_errors("load the model"):
             self._networks = [network.to(self.device) for network in bundle.build_networks()]
         self._window = SlidingWindow(
             self._networks,
-            len(self.manifest.segments) + 1,
+            len(self.manifest.class_values),
             self.manifest.patch_size,
             device=self.device,
             step=self.manifest.step if step is None else step,
@@ -89,12 +91,18 @@ class Predictor:
         timings: dict[str, float] = {}
         with _memory_errors("segment this volume"):
             with _stage("preprocess", timings, report, cancel):
-                prepared = preprocess(volumes, self.manifest.preprocessing)
-            with _stage("network", timings, None, cancel):
-                scores = self.scores(prepared.array, progress=report, cancel=cancel)
-            with _stage("restore", timings, report, cancel):
-                values = (0, *(segment.value for segment in self.manifest.segments))
-                labels = restore_labels(scores, prepared.undo, values, cancel=cancel)
+                prepared = PreparedRows(volumes, self.manifest.preprocessing)
+            read = _timed_call(prepared.read, "preprocess", timings)
+            made = self._window.slabs(read, prepared.shape, progress=report, cancel=cancel)
+            with _parts_apart(timings):
+                labels = restore_slabs(
+                    _timed(made, "network", timings),
+                    prepared.undo,
+                    self.manifest.class_values,
+                    overlapping=bool(self.manifest.regions),
+                    cancel=cancel,
+                )
+            report(Progress("restore", 1, 1, 0.0))
         return SegmentationResult(labels, self.manifest.segments, timings)
 
     def scores(
@@ -128,6 +136,36 @@ def _stage(
     timings[name] = time.perf_counter() - started
     if report is not None:
         report(Progress(name, 1, 1, 0.0))
+
+
+def _timed(items: Iterator[_T], name: str, timings: dict[str, float]) -> Iterator[_T]:
+    """The same items; the seconds that they took to come are added up."""
+    pull = _timed_call(lambda: next(items, None), name, timings)
+    while (item := pull()) is not None:
+        yield item
+
+
+def _timed_call(call: Callable[_P, _T], name: str, timings: dict[str, float]) -> Callable[_P, _T]:
+    """The same function; the seconds that it took are added up."""
+    timings.setdefault(name, 0.0)
+
+    def timed(*args: _P.args, **keywords: _P.kwargs) -> _T:
+        started = time.perf_counter()
+        try:
+            return call(*args, **keywords)
+        finally:
+            timings[name] += time.perf_counter() - started
+
+    return timed
+
+
+@contextmanager
+def _parts_apart(timings: dict[str, float]) -> Iterator[None]:
+    """Times what restores labels, without the network that answers within, and that without what prepares rows."""
+    before, started = timings["preprocess"], time.perf_counter()
+    yield
+    timings["restore"] = time.perf_counter() - started - timings["network"]
+    timings["network"] -= timings["preprocess"] - before
 
 
 @contextmanager

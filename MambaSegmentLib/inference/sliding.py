@@ -3,8 +3,9 @@
 Prediction and the validation of a training share this file, so that both see the same numbers.
 """
 
+import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -15,7 +16,10 @@ from torch import nn
 from MambaSegmentLib.errors import BundleError, ConfigError, ResourceError
 from MambaSegmentLib.progress import CancelToken, Progress, ProgressCallback
 
-from .tiling import gaussian_weights, padding, tile_corners, weight_sum
+from .rolling import RollingBlend
+from .tiling import padding, tile_corners
+
+Rows = Callable[[int, int], np.ndarray]
 
 
 class SlidingWindow:
@@ -49,57 +53,85 @@ class SlidingWindow:
         self._networks, self._classes, self._name = networks, classes, name
         self._slicewise = len(patch) == 2
         self._patch = (1, *patch) if self._slicewise else tuple(patch)
+        self._steps = (1.0, step, step) if self._slicewise else (step, step, step)  # each slice once
         self._mirrorings = _subsets(mirror_axes)
 
-    @torch.inference_mode()
     def scores(
         self, array: np.ndarray, *, progress: ProgressCallback | None = None, cancel: CancelToken | None = None
     ) -> np.ndarray:
-        """Logits of a prepared array, averaged over overlapping tiles, mirrorings and folds.
-
-        A volume smaller than the patch is padded with zeros around it and cropped back. The same input gives the same
-        bytes on the same machine.
+        """Logits of a whole prepared array at once: what `slabs` gives, put together.
 
         Args:
             array: float32 (C, K, J, I).
         Returns:
             float32 (classes, K, J, I).
         """
+        shape = array.shape[1:]
+        self._check_memory(shape)
+        total = np.empty((self._classes, *shape), dtype=np.float32)
+
+        def read(first: int, end: int) -> np.ndarray:
+            return array[:, first:end]
+
+        for first, slab in self.slabs(read, shape, progress=progress, cancel=cancel):
+            total[:, first : first + slab.shape[1]] = slab.numpy()
+        return total
+
+    @torch.inference_mode()
+    def slabs(
+        self,
+        read: Rows,
+        shape: Sequence[int],
+        *,
+        progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Logits of a prepared case, averaged over overlapping tiles, mirrorings and folds, row by row.
+
+        A volume smaller than the patch is padded with zeros around it and cropped back. The same input gives the same
+        bytes on the same machine.
+
+        Args:
+            read: gives rows [first, end) of the prepared array, float32 (C, rows, J, I); asked for in order.
+            shape: (K, J, I) of the prepared array.
+        Yields:
+            The first row and the logits of the rows from there on, float32 (classes, rows, J, I), on the CPU; rows
+            come in order, each once.
+        """
         report = progress or _ignore
         cancel = cancel or CancelToken()
-        shape = array.shape[1:]
         margins = padding(shape, self._patch)
-        if any(before or after for before, after in margins):
-            array = np.pad(array, [(0, 0), *margins])
-        self._check_memory(array.shape[1:])
+        size = [before + inside + after for (before, after), inside in zip(margins, shape, strict=True)]
+        inner = tuple(slice(before, before + size) for (before, _), size in zip(margins, shape, strict=True))
+        rows = range(inner[0].start, inner[0].stop)
         with ExitStack() as stack:
             stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
             stack.enter_context(_cancel_between_layers(self._networks, cancel))
-            total = self._blend(torch.from_numpy(array), report, cancel)
-        inner = tuple(slice(before, before + size) for (before, _), size in zip(margins, shape, strict=True))
-        return total[(slice(None), *inner)].numpy()
+            for first, slab in self._blended(_padded(read, shape, margins), size, report, cancel):
+                begin, end = max(first, rows.start), min(first + slab.shape[1], rows.stop)
+                if begin < end:
+                    yield begin - rows.start, slab[:, begin - first : end - first, inner[1], inner[2]]
 
-    def _blend(self, array: torch.Tensor, report: ProgressCallback, cancel: CancelToken) -> torch.Tensor:
-        """Weighted mean of all tiles' logits; float32 (classes, K, J, I) on the CPU."""
-        size = tuple(array.shape[1:])
-        corners = tile_corners(size, self._patch, self.step)
-        weights = torch.from_numpy(gaussian_weights(self._patch)).to(self.device)
-        total = torch.zeros((self._classes, *size))
+    def _blended(
+        self, read: Rows, size: Sequence[int], report: ProgressCallback, cancel: CancelToken
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """First row and weighted mean of all tiles' logits, as soon as no tile can change them."""
+        corners = tile_corners(size, self._patch, self._steps)
+        blend = RollingBlend(self._classes, size, self._patch, self._steps, self.device)
         started = time.perf_counter()
         report(Progress("network", 0, len(corners)))
+        rows = torch.empty(0)
         for done, corner in enumerate(corners, start=1):
             cancel.raise_if_cancelled()
-            place = (slice(None), *(slice(c, c + p) for c, p in zip(corner, self._patch, strict=True)))
-            logits = self._tile_logits(array[place])
-            if len(corners) == 1:
-                total[place] = logits.cpu()
-            else:
-                total[place] += (logits * weights).cpu()
+            if done == 1 or corner[0] != corners[done - 2][0]:
+                rows = torch.from_numpy(read(corner[0], corner[0] + self._patch[0]))
+            j, i = (slice(c, c + p) for c, p in zip(corner[1:], self._patch[1:], strict=True))
+            blend.add(corner, self._tile_logits(rows[:, :, j, i]))
             seconds_left = (time.perf_counter() - started) / done * (len(corners) - done)
             report(Progress("network", done, len(corners), seconds_left))
-        if len(corners) > 1:
-            self._divide_by_weights(total)
-        return total
+            following = corners[done][0] if done < len(corners) else size[0]
+            if following > corner[0]:
+                yield corner[0], blend.close_before(following)
 
     def _tile_logits(self, tile: torch.Tensor) -> torch.Tensor:
         """(C, K, J, I) of one patch -> (classes, K, J, I), averaged over folds and mirrorings, on the device."""
@@ -127,13 +159,6 @@ class SlidingWindow:
             )
         return torch.flip(logits, dims) if dims else logits
 
-    def _divide_by_weights(self, total: torch.Tensor) -> None:
-        size = total.shape[1:]
-        k_sum, j_sum, i_sum = (weight_sum(s, p, self.step) for s, p in zip(size, self._patch, strict=True))
-        plane = np.outer(j_sum, i_sum)
-        for k, weight in enumerate(k_sum):  # a plane at a time, so that no array of the volume's size is needed
-            total[:, k] /= torch.from_numpy((weight * plane).astype(np.float32))
-
     def _check_memory(self, shape: Sequence[int]) -> None:
         needed = self._classes * int(np.prod(shape)) * 4
         available = psutil.virtual_memory().available
@@ -142,6 +167,20 @@ class SlidingWindow:
                 f"the scores of {' × '.join(map(str, shape[::-1]))} voxels need {needed / 1e9:.1f} GB of memory, "
                 f"{available / 1e9:.1f} GB are free; crop the image, or close other programs"
             )
+
+
+def _padded(read: Rows, shape: Sequence[int], margins: Sequence[tuple[int, int]]) -> Rows:
+    """The same rows with zeros around them."""
+    (above, below), *around = margins
+    if not any((above, below, *itertools.chain(*around))):
+        return read
+
+    def padded(first: int, end: int) -> np.ndarray:
+        begin, stop = max(first - above, 0), min(end - above, shape[0])
+        before, after = max(above - first, 0), max(end - above - shape[0], 0)
+        return np.pad(read(begin, stop), [(0, 0), (before, after), *around])
+
+    return padded
 
 
 def _ignore(_: Progress) -> None:

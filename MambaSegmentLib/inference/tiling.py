@@ -31,9 +31,12 @@ def tile_starts(size: int, patch: int, step: float = 0.5) -> list[int]:
     return [round(n * (size - patch) / gaps) for n in range(gaps + 1)] if gaps else [0]
 
 
-def tile_corners(size: Sequence[int], patch: Sequence[int], step: float = 0.5) -> list[tuple[int, ...]]:
-    """First voxels of all tiles of a volume; the last axis runs fastest."""
-    return list(itertools.product(*(tile_starts(s, p, step) for s, p in zip(size, patch, strict=True))))
+def tile_corners(
+    size: Sequence[int], patch: Sequence[int], step: float | Sequence[float] = 0.5
+) -> list[tuple[int, ...]]:
+    """First voxels of all tiles of a volume, with one step for all axes or one for each; the last axis runs fastest."""
+    steps = [step] * len(size) if isinstance(step, int | float) else step
+    return list(itertools.product(*(tile_starts(*axis) for axis in zip(size, patch, steps, strict=True))))
 
 
 def gaussian_weights(patch: Sequence[int]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The selective scan: one function, several ways to compute it.
 
 `selective_scan` checks its arguments once, picks a backend for the device and dtype, and calls it. Every backend is
-judged by `reference`. README.md beside this file has the notation, the derivation of the backward pass and the
+judged by `reference`. docs/scan.md has the notation, the derivation of the backward pass and the
 numerical limits.
 """
 

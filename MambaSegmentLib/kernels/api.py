@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from . import meta_scan
 from .arguments import check_arguments
 from .dispatch import run
 from .operator import scan_operator, somebody_looks
@@ -45,7 +46,9 @@ def selective_scan(
     Source: Gu & Dao 2023, arXiv:2312.00752; arguments as in the mamba-ssm function of this name.
     """
     arguments = check_arguments(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state)
-    if somebody_looks(u):
+    if u.device.type == "meta":  # tensors without data: no backend computes, all have the same shapes
+        y, last_state = meta_scan.scan(arguments)
+    elif somebody_looks(u):
         a = arguments
         y, last_state = scan_operator(
             u, delta, A, a.B, a.C, D, z, delta_bias, initial_state, a.delta_softplus, backend

@@ -98,7 +98,7 @@ def check_tensors(expected: Mapping[str, tuple[Tensor | None, tuple[int, ...] | 
             raise ShapeError(f"{name} has dtype {tensor.dtype}; expected a real floating dtype; convert it first")
         if tensor.device != u.device:
             raise ShapeError(f"{name} is on {tensor.device} and u on {u.device}; move both to one device")
-        if CHECKS_VALUES:
+        if CHECKS_VALUES and tensor.device.type != "meta":
             check_values(name, tensor)
 
 

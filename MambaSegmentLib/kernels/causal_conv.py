@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import meta_scan
 from .backends import choose_backend
 
 
@@ -17,6 +18,8 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, tail: Tensor) -> T
     Returns:
         (B, D, L) in the dtype of x.
     """
+    if x.device.type == "meta":
+        return meta_scan.causal_conv_silu(x, weight, bias, tail)
     single = all(tensor.dtype == torch.float32 for tensor in (x, weight, bias, tail))
     if single and choose_backend(x.device, x.dtype).name == "numba":
         from . import numba_conv  # numba may not be there

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ..errors import ConfigError, ShapeError
+from . import meta_scan
 from .arguments import check_tensors
 from .dispatch import run_directional
 from .operator import somebody_looks
@@ -121,6 +122,8 @@ def directional_scan(
     """
     arguments = DirectionalArguments(u, delta, A, B, C, D, delta_bias, bool(delta_softplus), tuple(directions))
     _check(arguments)
+    if u.device.type == "meta":
+        return meta_scan.directional_scan(arguments)
     if somebody_looks(u):
         return composed(arguments, backend)  # of operators that PyTorch knows
     return run_directional(backend, arguments, composed)

@@ -2,8 +2,8 @@
 
 Forward, where the sequence is cut into chunks:     scan_summary -> scan_combine -> scan_finish
 backward:                 scan_back_summary -> scan_combine, from the end -> scan_back_finish
-With one chunk there is nothing to combine. gpu_plan.py says when to cut, README.md has the equations. All sums run in
-an order that the shapes alone decide, so results are the same at each run. Nothing here waits for the GPU.
+With one chunk there is nothing to combine. gpu_plan.py says when to cut, docs/scan.md has the equations. All sums run
+in an order that the shapes alone decide, so results are the same at each run. Nothing here waits for the GPU.
 """
 
 import math

@@ -15,6 +15,7 @@ from torch import Tensor
 from . import numba_scan_backward, numba_scan_kernels
 from .arguments import ScanArguments
 from .directions import Direction, DirectionalArguments, composed
+from .huge_pages import on_huge_pages
 from .numba_maps import AXES, COLUMNS, KINDS, merged_axes, view_of
 from .numba_scan_backward import backward_workspace_floats
 from .numba_scan_tiles import D_DELTA, DELTA, DU, DY, DZ, VIEWS, B, C, U, Y, Z, padded_states, workspace_floats
@@ -23,6 +24,7 @@ from .numba_tiles import TILE
 from .threads import count_shares, in_shares
 
 FORWARD = (Direction((0,)),)
+MOST_TOGETHER = 4  # blocks of channels in one job
 CHUNK_TILES = 16  # a chunk of the sequence is not worth less
 _LINE_BYTES = 64  # of the processor's caches
 CORRECTION = 1.6  # a chunk's walks over one: 1.02 to 1.1 where states fade within a chunk, at most 2 where they last
@@ -64,6 +66,7 @@ class _Plan:
     Attributes:
         directions: K of them. groups: G of each. channels: D of each. states: N, padded: N as the kernels count.
         blocks: pieces of up to LANES channels, all batch entries and groups together.
+        together: neighbouring blocks that the forward pass takes as one job.
         chunks: pieces of the sequence. tiles: TILE tokens each, of the whole sequence.
     """
 
@@ -74,13 +77,14 @@ class _Plan:
     states: int
     padded: int
     blocks: int
+    together: int
     chunks: int
     tiles: int
     softplus: bool
 
-    @property
-    def jobs(self) -> int:
-        return self.blocks * self.chunks
+    def jobs(self, together: int) -> int:
+        sequences = self.batch * self.groups
+        return sequences * math.ceil(self.blocks // sequences / together) * self.chunks
 
     def ends(self) -> Tensor:
         return torch.empty(len(self.directions), self.blocks, self.chunks, self.padded + 1, LANES)
@@ -89,12 +93,29 @@ class _Plan:
 def _plan(directions: tuple[Direction, ...], softplus: bool, u: Tensor, A: Tensor, B: Tensor) -> _Plan:
     batch, channels, *spatial = u.shape
     groups = B.shape[1] // len(directions)
-    blocks = batch * groups * math.ceil(channels // groups / LANES)
+    in_group = math.ceil(channels // groups / LANES)
+    blocks = batch * groups * in_group
     tiles = math.ceil(math.prod(spatial) / TILE)
     chunks = count_chunks(blocks, tiles, torch.get_num_threads())
     states = A.shape[1]
     padded = padded_states(states)
-    return _Plan(directions, batch, groups, channels, states, padded, blocks, chunks, tiles, softplus)
+    together = count_together(batch * groups, in_group, torch.get_num_threads()) if chunks == 1 else 1
+    return _Plan(directions, batch, groups, channels, states, padded, blocks, together, chunks, tiles, softplus)
+
+
+def count_together(sequences: int, blocks: int, threads: int) -> int:
+    """Blocks of channels that one job takes through the sequence side by side, as long as no thread has more to do.
+
+    The blocks of a token lie in neighbouring cache lines: taken one after the other over a long sequence, they come
+    from memory at half the speed.
+    """
+    rounds = math.ceil(sequences * blocks / threads)
+    fitting = [
+        count
+        for count in range(1, MOST_TOGETHER + 1)
+        if math.ceil(sequences * math.ceil(blocks / count) / threads) * count <= rounds
+    ]
+    return max(fitting)
 
 
 def count_chunks(blocks: int, tiles: int, threads: int) -> int:
@@ -128,8 +149,9 @@ class _NumbaScan(torch.autograd.Function):
         inputs = _KernelInputs(plan, tensors, {Y: y})
         ends = plan.ends()
         results = (last.data_ptr(), checkpoints.data_ptr() if kept else 0, ends.data_ptr())
-        floats = workspace_floats(plan.padded)
-        _run(plan, (numba_scan_kernels.forward, numba_scan_kernels.correct), floats, inputs, lambda _: results)
+        kernels = (numba_scan_kernels.forward, numba_scan_kernels.correct)
+        floats = workspace_floats(plan.padded, plan.together)
+        _run(plan, plan.together, kernels, floats, inputs, lambda _: results)
         ctx.plan = plan
         ctx.save_for_backward(*tensors, checkpoints)
         return y.to(u.dtype), last
@@ -146,13 +168,13 @@ class _NumbaScan(torch.autograd.Function):
         du = empty_map_like(u, torch.float32 if chunked or len(plan.directions) > 1 else u.dtype)
         d_delta = empty_map_like(delta, torch.float32 if chunked else delta.dtype)
         dz = None if z is None else empty_map_like(z, z.dtype)
-        sums = _Sums(plan, count_shares(plan.jobs), math.prod(u.shape[2:]))
+        sums = _Sums(plan, count_shares(plan.jobs(together=1)), math.prod(u.shape[2:]))
         inputs = _KernelInputs(plan, tensors, {DY: _readable(dy), DU: du, D_DELTA: d_delta, DZ: dz})
         ends = plan.ends()
         results = (adjoints.data_ptr(), checkpoints.data_ptr(), ends.data_ptr())
         kernels = (numba_scan_backward.backward, numba_scan_backward.correct)
         floats = backward_workspace_floats(plan.padded)
-        _run(plan, kernels, floats, inputs, lambda share: (*results, *sums.of_share(share)))
+        _run(plan, 1, kernels, floats, inputs, lambda share: (*results, *sums.of_share(share)))
         return (
             None, None, du, d_delta, sums.A.sum(0), sums.placed(sums.B, B), sums.placed(sums.C, C),
             None if D is None else sums.D.sum(0), dz, None if bias is None else sums.bias.sum(0),
@@ -229,6 +251,7 @@ def _tables(plan: _Plan, maps: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
 
 def _run(
     plan: _Plan,
+    together: int,
     kernels: tuple[Any, Any],
     floats: int,
     inputs: _KernelInputs,
@@ -237,18 +260,20 @@ def _run(
     """All jobs of a pass. Without chunks a job takes all directions in turn: no two threads add to one place.
 
     Args:
+        together: blocks in a job.
         kernels: the walk through the jobs, and the second one that adds what comes from other chunks.
         floats: of the workspace that each share needs.
         results: further arguments of the kernels, by share.
     """
     walk, correct = kernels
-    jobs, count = plan.jobs, len(plan.directions)
+    jobs, count = plan.jobs(together), len(plan.directions)
 
     def share(kernel: Any, from_k: int, to_k: int) -> None:
         def work(first: int, shares: int) -> None:
             workspace = torch.zeros(floats + LANES)
             on_a_line = workspace.data_ptr() + -workspace.data_ptr() % _LINE_BYTES
-            kernel(first, shares, jobs, from_k, to_k, plan.chunks, on_a_line, *inputs.arguments, *results(first))
+            numbers = (first, shares, jobs, from_k, to_k, plan.chunks, together, plan.blocks)
+            kernel(*numbers, on_a_line, *inputs.arguments, *results(first))
 
         in_shares(jobs, work)
 
@@ -268,5 +293,5 @@ def empty_map_like(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """An uninitialised tensor of the shape (B, D, *spatial) of `tensor`, channels last in memory where that one is."""
     batch, channels, *spatial = tensor.shape
     if tensor.stride(1) == 1 and channels > 1:
-        return torch.empty(batch, *spatial, channels, dtype=dtype).movedim(-1, 1)
-    return torch.empty(tensor.shape, dtype=dtype)
+        return on_huge_pages(torch.empty(batch, *spatial, channels, dtype=dtype)).movedim(-1, 1)
+    return on_huge_pages(torch.empty(tensor.shape, dtype=dtype))

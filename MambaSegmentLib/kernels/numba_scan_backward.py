@@ -220,11 +220,11 @@ def _build(sources):
     """The two kernels; `sources` makes their cache depend on the files imported here."""
 
     def backward(
-        first, stride, jobs, from_k, to_k, chunks, workspace,
+        first, stride, jobs, from_k, to_k, chunks, together, blocks, workspace,
         views, extents, A, D, bias, softplus, n_states, padded, channels, groups, directions, tiles_in_sequence,
         states, checkpoints, ends, dA, dB, dC, dD, d_bias, length,
     ):  # fmt: skip
-        """The derivatives of every `stride`-th job; arguments as of numba_scan_kernels.forward.
+        """The derivatives of every `stride`-th job; arguments as of numba_scan_kernels.forward, but one block a job.
 
         states (B, K D, N): the derivative by the last state on entry, by the initial one on return if there is one
         chunk. ends: as in the forward pass, of the derivatives at the chunks' starts.
@@ -235,11 +235,12 @@ def _build(sources):
         inputs = Inputs(
             views, extents, A, D, bias, softplus, n_states, padded, channels, groups, directions, tiles_in_sequence
         )
-        sums, blocks = Sums(dA, dB, dC, dD, d_bias, length), jobs // chunks
-        tiles, adjoints = tiles_at(workspace, padded), adjoints_at(workspace + 4 * workspace_of_tiles(padded), padded)
+        sums = Sums(dA, dB, dC, dD, d_bias, length)
+        tiles = tiles_at(workspace, padded, 0)
+        adjoints = adjoints_at(workspace + 4 * workspace_of_tiles(padded), padded)
         for index in range(first, jobs, stride):
             for k in range(from_k, to_k):
-                job, chunk = job_of(index, k, chunks, inputs), index % chunks
+                job, chunk = job_of(index, k, chunks, together, inputs), index % chunks
                 load_constants(inputs, job, tiles)
                 forget_sums(adjoints, padded)
                 zero_rows(tiles.state, padded)
@@ -257,7 +258,7 @@ def _build(sources):
         restore_float_mode(mode)
 
     def correct(
-        first, stride, jobs, from_k, to_k, chunks, workspace,
+        first, stride, jobs, from_k, to_k, chunks, together, blocks, workspace,
         views, extents, A, D, bias, softplus, n_states, padded, channels, groups, directions, tiles_in_sequence,
         states, checkpoints, ends, dA, dB, dC, dD, d_bias, length,
     ):  # fmt: skip
@@ -267,11 +268,12 @@ def _build(sources):
         inputs = Inputs(
             views, extents, A, D, bias, softplus, n_states, padded, channels, groups, directions, tiles_in_sequence
         )
-        sums, blocks = Sums(dA, dB, dC, dD, d_bias, length), jobs // chunks
-        tiles, adjoints = tiles_at(workspace, padded), adjoints_at(workspace + 4 * workspace_of_tiles(padded), padded)
+        sums = Sums(dA, dB, dC, dD, d_bias, length)
+        tiles = tiles_at(workspace, padded, 0)
+        adjoints = adjoints_at(workspace + 4 * workspace_of_tiles(padded), padded)
         for index in range(first, jobs, stride):
             for k in range(from_k, to_k):
-                job, chunk = job_of(index, k, chunks, inputs), index % chunks
+                job, chunk = job_of(index, k, chunks, together, inputs), index % chunks
                 if chunk < chunks - 1:
                     load_constants(inputs, job, tiles)
                     forget_sums(adjoints, padded)
@@ -286,7 +288,7 @@ def _build(sources):
                         store_state(tiles.state, states, inputs, job)
         restore_float_mode(mode)
 
-    compiled = cached_on_disk(types.void(*([types.int64] * 28)))
+    compiled = cached_on_disk(types.void(*([types.int64] * 30)))
     return SimpleNamespace(backward=compiled(backward), correct=compiled(correct))
 
 

@@ -23,6 +23,7 @@ from .numba_scan_tiles import (
     Y,
     Z,
     all_vanished,
+    count_members,
     course_of,
     is_present,
     job_of,
@@ -30,6 +31,7 @@ from .numba_scan_tiles import (
     load_constants,
     load_state,
     map_rows,
+    member_of,
     of_state,
     pass_on,
     places_of,
@@ -43,13 +45,12 @@ from .numba_tiles import TILE, helper
 
 
 @helper
-def forward_tile(inputs, job, course, tiles):
+def forward_tile(inputs, job, course, b, c, tiles):
     """out = y before the gate; the state moves on to the tile's end.
 
     The next tile is brought near meanwhile, line by line: all at once would stall, and not at all too.
     """
     row = course.first_row
-    b, c = state_rows(inputs, job, B, course, tiles.b), state_rows(inputs, job, C, course, tiles.c)
     pair = lines_to_come(job, DELTA, course), lines_to_come(job, U, course)
     other_pair = lines_to_come(job, Z, course), lines_to_come(job, Y, course)
     for n in range(0, inputs.padded, STATES):
@@ -89,15 +90,20 @@ def end_of(ends, inputs, job, blocks, chunks, chunk):
 
 
 @helper
-def forward_job(inputs, job, tiles, checkpoints, blocks, add):
+def forward_job(inputs, job, workspace, checkpoints, blocks, add):
+    """Blocks that lie side by side in memory take turns at each tile, so that lines arrive in neighbourly order."""
+    shared = tiles_at(workspace, inputs.padded, 0)
     for visited in range(job.first, job.end):
         course = course_of(visited, job, False)
-        if checkpoints != 0:
-            copy_rows(tiles.state, checkpoint_of(checkpoints, inputs, job, blocks, course.tile), inputs.padded)
-        raw, x = map_rows(job, DELTA, course, tiles.step), map_rows(job, U, course, tiles.drive)
-        prepare(inputs, raw, x, course.steps, tiles)
-        forward_tile(inputs, job, course, tiles)
-        finish_tile(job, course, tiles, add)
+        b, c = state_rows(inputs, job, B, course, shared.b), state_rows(inputs, job, C, course, shared.c)
+        for index in range(count_members(job)):
+            member, tiles = member_of(job, index), tiles_at(workspace, inputs.padded, index)
+            if checkpoints != 0:
+                copy_rows(tiles.state, checkpoint_of(checkpoints, inputs, member, blocks, course.tile), inputs.padded)
+            raw, x = map_rows(member, DELTA, course, tiles.step), map_rows(member, U, course, tiles.drive)
+            prepare(inputs, raw, x, course.steps, tiles)
+            forward_tile(inputs, member, course, b, c, tiles)
+            finish_tile(member, course, tiles, add)
 
 
 @helper
@@ -114,7 +120,8 @@ def correct_job(inputs, job, tiles, checkpoints, blocks):
         prepare(inputs, raw, raw, course.steps, tiles)
         zero_rows(tiles.drive, TILE)
         zero_rows(tiles.out, TILE)
-        forward_tile(inputs, job, course, tiles)
+        b, c = state_rows(inputs, job, B, course, tiles.b), state_rows(inputs, job, C, course, tiles.c)
+        forward_tile(inputs, job, course, b, c, tiles)
         finish_tile(job, course, tiles, True)
 
 
@@ -122,13 +129,14 @@ def _build(sources):
     """The two kernels. `sources` is closed over: numba's cache key holds closures, but not the imported files."""
 
     def forward(
-        first, stride, jobs, from_k, to_k, chunks, workspace,
+        first, stride, jobs, from_k, to_k, chunks, together, blocks, workspace,
         views, extents, A, D, bias, softplus, n_states, padded, channels, groups, directions, tiles_in_sequence,
         states, checkpoints, ends,
     ):  # fmt: skip
         """y and the last state of every `stride`-th job, for the directions from_k .. to_k - 1.
 
-        workspace: see workspace_floats. views .. tiles_in_sequence: see Inputs. All arrays by address, float32:
+        together, blocks: of channels in a job, and in all. workspace: see workspace_floats.
+        views .. tiles_in_sequence: see Inputs. All arrays by address, float32:
         states (B, K D, N): the initial state on entry, the last one on return if there is one chunk.
         checkpoints (K, blocks, tiles, N, LANES) or 0: the state at each tile's start.
         ends (K, blocks, chunks, N + 1, LANES): of each chunk, the state that zeros lead to, and the sum of its steps.
@@ -138,26 +146,29 @@ def _build(sources):
         inputs = Inputs(
             views, extents, A, D, bias, softplus, n_states, padded, channels, groups, directions, tiles_in_sequence
         )
-        tiles, blocks = tiles_at(workspace, padded), jobs // chunks
         for index in range(first, jobs, stride):
             for k in range(from_k, to_k):
-                job = job_of(index, k, chunks, inputs)
-                load_constants(inputs, job, tiles)
-                zero_rows(tiles.state, padded)
-                zero_rows(tiles.total, 1)
-                if job.first == 0:
-                    load_state(states, inputs, job, tiles.state)
-                forward_job(inputs, job, tiles, checkpoints, blocks, k > 0)
-                if chunks == 1:
-                    store_state(tiles.state, states, inputs, job)
-                else:
-                    end = end_of(ends, inputs, job, blocks, chunks, index % chunks)
-                    copy_rows(tiles.state, end, padded)
-                    copy_rows(tiles.total, end + padded * ROW_BYTES, 1)
+                job = job_of(index, k, chunks, together, inputs)
+                for number in range(count_members(job)):
+                    member, tiles = member_of(job, number), tiles_at(workspace, padded, number)
+                    load_constants(inputs, member, tiles)
+                    zero_rows(tiles.state, padded)
+                    zero_rows(tiles.total, 1)
+                    if job.first == 0:
+                        load_state(states, inputs, member, tiles.state)
+                forward_job(inputs, job, workspace, checkpoints, blocks, k > 0)
+                for number in range(count_members(job)):
+                    member, tiles = member_of(job, number), tiles_at(workspace, padded, number)
+                    if chunks == 1:
+                        store_state(tiles.state, states, inputs, member)
+                    else:
+                        end = end_of(ends, inputs, member, blocks, chunks, index % chunks)
+                        copy_rows(tiles.state, end, padded)
+                        copy_rows(tiles.total, end + padded * ROW_BYTES, 1)
         restore_float_mode(mode)
 
     def correct(
-        first, stride, jobs, from_k, to_k, chunks, workspace,
+        first, stride, jobs, from_k, to_k, chunks, together, blocks, workspace,
         views, extents, A, D, bias, softplus, n_states, padded, channels, groups, directions, tiles_in_sequence,
         states, checkpoints, ends,
     ):  # fmt: skip
@@ -167,10 +178,10 @@ def _build(sources):
         inputs = Inputs(
             views, extents, A, D, bias, softplus, n_states, padded, channels, groups, directions, tiles_in_sequence
         )
-        tiles, blocks = tiles_at(workspace, padded), jobs // chunks
+        tiles = tiles_at(workspace, padded, 0)
         for index in range(first, jobs, stride):
             for k in range(from_k, to_k):
-                job, chunk = job_of(index, k, chunks, inputs), index % chunks
+                job, chunk = job_of(index, k, chunks, together, inputs), index % chunks
                 if chunk > 0:
                     load_constants(inputs, job, tiles)
                     copy_rows(end_of(ends, inputs, job, blocks, chunks, 0), tiles.state, padded)
@@ -183,7 +194,7 @@ def _build(sources):
                         store_state(tiles.state, states, inputs, job)
         restore_float_mode(mode)
 
-    compiled = cached_on_disk(types.void(*([types.int64] * 22)))
+    compiled = cached_on_disk(types.void(*([types.int64] * 24)))
     return SimpleNamespace(forward=compiled(forward), correct=compiled(correct))
 
 

@@ -1,8 +1,8 @@
 """What the compiled scan and its way back share: where a job is, and one tile's inputs for the inner loops.
 
-A job is LANES channels of one batch entry, or a chunk of their sequence. A tile's inputs are read where they lie if
-their channels are adjacent float32, else through buffers in the first-level cache, so that softplus, the recurrence, D
-and the gate run on full vectors whatever the strides, order and dtype.
+A job is LANES channels of one batch entry, a few neighbouring such blocks, or a chunk of their sequence. A tile's
+inputs are read where they lie if their channels are adjacent float32, else through buffers in the first-level cache, so
+that softplus, the recurrence, D and the gate run on full vectors whatever the strides, order and dtype.
 
 Everything is told by address, and all memory comes from the caller: numba counts references to arrays at each call of
 a function, with locked instructions that took a quarter of the time.
@@ -60,17 +60,18 @@ def padded_states(states: int) -> int:
     return -(-states // STATES) * STATES
 
 
-def workspace_floats(padded: int) -> int:
-    """Size of the memory for Tiles, zeros on entry, in floats; it must start on a cache line."""
+def workspace_floats(padded: int, together: int = 1) -> int:
+    """Size of the memory for Tiles of `together` blocks, in floats; zeros on entry, starting on a cache line."""
     groups_of_states = -(-padded // LANES)
-    return ((4 + 2 * groups_of_states) * TILE + 2 * padded + 3) * LANES
+    return ((4 + 2 * groups_of_states) * TILE + together * (2 * padded + 3)) * LANES
 
 
 @helper
-def tiles_at(address, padded):
+def tiles_at(address, padded, member):
+    """Blocks of one job share the tiles; each has rows of its own."""
     of_states = (padded + LANES - 1) // LANES * TILE_BYTES
     b = address + 4 * TILE_BYTES
-    rows = b + 2 * of_states
+    rows = b + 2 * of_states + member * (2 * padded + 3) * ROW_BYTES
     rest = rows + 2 * padded * ROW_BYTES
     return Tiles(
         address, address + TILE_BYTES, address + 2 * TILE_BYTES, address + 3 * TILE_BYTES, b, b + of_states,
@@ -84,18 +85,33 @@ def tokens_in(extents):
 
 
 @helper
-def job_of(index, k, chunks, inputs):
-    block, chunk = divmod(index, chunks)
+def job_of(index, k, chunks, together, inputs):
+    """`together` neighbouring blocks of channels are one job; see member_of for each of them."""
+    jobs_of_blocks, chunk = divmod(index, chunks)
     per_group = inputs.channels // inputs.groups
     blocks = (per_group + LANES - 1) // LANES
-    b, rest = divmod(block, inputs.groups * blocks)
-    g, within = divmod(rest, blocks)
-    views = inputs.views + k * VIEWS * COLUMNS * _INTEGER_BYTES
-    extents = inputs.extents + k * EXTENTS * _INTEGER_BYTES
-    tiles = (tokens_in(extents) + TILE - 1) // TILE
+    rest, first = divmod(jobs_of_blocks, (blocks + together - 1) // together)
+    b, g = divmod(rest, inputs.groups)
+    first *= together
     return Job(
-        k, views, extents, b, g, g * per_group + within * LANES, min(LANES, per_group - within * LANES), block,
-        chunk * tiles // chunks, (chunk + 1) * tiles // chunks,
+        k, inputs.views + k * VIEWS * COLUMNS * _INTEGER_BYTES, inputs.extents + k * EXTENTS * _INTEGER_BYTES, b, g,
+        g * per_group + first * LANES, min(together * LANES, per_group - first * LANES), rest * blocks + first,
+        chunk * inputs.tiles // chunks, (chunk + 1) * inputs.tiles // chunks,
+    )  # fmt: skip
+
+
+@helper
+def count_members(job):
+    return (job.width + LANES - 1) // LANES
+
+
+@helper
+def member_of(job, member):
+    """A job's block of channels, as a job of its own."""
+    before = member * LANES
+    return Job(
+        job.k, job.views, job.extents, job.b, job.g, job.channel + before, min(LANES, job.width - before),
+        job.block + member, job.first, job.end,
     )  # fmt: skip
 
 

@@ -117,8 +117,8 @@ def _flops(u: Sequence[int], states: int, *, backward: bool) -> int:
     """Additions, multiplications and exponentials, each as one.
 
     A state and step: delta A, its exponential, delta u B, and two each to advance the state and to read it out. The way
-    back: the same again for the state, and of README.md's equations two each for g, w, dA, ddelta and d(delta u), one
-    for each product of dB and dC and one for each of their sums over channels.
+    back: the same again for the state, and of the equations in docs/scan.md two each for g, w, dA, ddelta and d(delta
+    u), one for each product of dB and dC and one for each of their sums over channels.
     """
     return math.prod(u) * states * (7 + 14 if backward else 7)
 

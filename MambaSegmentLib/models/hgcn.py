@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from .drop_path import DropPath
+from .recomputed import Recomputed
 from .residual_blocks import Sizes, activate, convolution, pointwise
 
 _FIRST_LAYER_SCALE = 1e-6
@@ -58,7 +59,7 @@ class HighOrderInteraction(nn.Module):
         return self.proj_out(joined)
 
 
-class HGCNBlock(nn.Module):
+class HGCNBlock(Recomputed):
     """x + conv(LReLU(conv(LN(t)))), t = r + scale * interaction(LN(r)), r = x reduced to half its channels.
 
     Args:

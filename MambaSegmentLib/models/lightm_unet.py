@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError, ShapeError
-from .blocks import CONVOLUTIONS, DepthwiseSeparableConv, HalvingPool, enlarge_twice, group_norm
+from .blocks import CONVOLUTIONS, DepthwiseSeparableConv, HalvingPool, enlarge_twice, group_norm, mix_channels
+from .recomputed import Recomputed
 from .renaming import Renaming
 from .token_mixers import AttentionLayer, ConvLayer, MixerFactory, RVMLayer, SPMLayer
 
@@ -91,7 +92,7 @@ class LightMUNetConfig:
         return functools.partial(RVMLayer, **switches)
 
 
-class ResidualMixerBlock(nn.Module):
+class ResidualMixerBlock(Recomputed):
     """x + mix(ReLU(GN(mix(ReLU(GN(x))))))."""
 
     def __init__(self, channels: int, make_mixer: MixerFactory) -> None:
@@ -105,7 +106,7 @@ class ResidualMixerBlock(nn.Module):
         return self.mixer2(y).add_(x)
 
 
-class Halving(nn.Module):
+class Halving(Recomputed):
     """Mix into the new width at the old resolution, then pool."""
 
     def __init__(self, dim: int, in_channels: int, out_channels: int, make_mixer: MixerFactory, pooling: str) -> None:
@@ -119,7 +120,7 @@ class Halving(nn.Module):
         return torch.cat([self.pool(slab) for slab in self.mixer.stream(x, multiple=2)], dim=2)
 
 
-class DecoderBlock(nn.Module):
+class DecoderBlock(Recomputed):
     """ReLU(GN(conv(ReLU(GN(x))) + s x)), the convolution depthwise separable."""
 
     def __init__(self, dim: int, channels: int) -> None:
@@ -131,7 +132,7 @@ class DecoderBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(x), inplace=True)  # y is bound anew at each step, so that the old one is freed
         y = self.conv.depthwise(y)
-        y = self.conv.pointwise(y).addcmul_(x, self.skip_scale)
+        y = mix_channels(self.conv.pointwise, y).addcmul_(x, self.skip_scale)
         return F.relu(self.norm2(y), inplace=True)
 
 
@@ -145,7 +146,7 @@ class DecoderLevel(nn.Module):
         self.blocks = nn.Sequential(*(DecoderBlock(dim, channels) for _ in range(blocks)))
 
     def forward(self, x: Tensor, skips: list[Tensor]) -> Tensor:
-        return self.blocks(enlarge_twice(self.reduce(x)).add_(skips.pop()))
+        return self.blocks(enlarge_twice(mix_channels(self.reduce, x)).add_(skips.pop()))
 
 
 class LightMUNet(nn.Module):
@@ -176,7 +177,7 @@ class LightMUNet(nn.Module):
         return 2 ** (len(self.config.blocks_down) - 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check(x)
+        self.check_input(x)
         x = self.stem(x)
         skips = []
         for stage in self.encoder:
@@ -188,7 +189,8 @@ class LightMUNet(nn.Module):
         x = F.relu(self.head_norm(x), inplace=True)
         return self.head(x)
 
-    def _check(self, x: Tensor) -> None:
+    def check_input(self, x: Tensor) -> None:
+        """Raises ShapeError for what the network cannot take."""
         dims, channels = self.config.spatial_dims, self.config.in_channels
         if x.dim() != dims + 2 or x.shape[1] != channels:
             raise ShapeError(f"input has shape {tuple(x.shape)}; expected (batch, {channels}) and {dims} spatial sizes")

@@ -4,14 +4,17 @@ Sources: Ma et al. 2024, "U-Mamba", arXiv:2401.04722; Bian et al. 2024, "MambaCl
 released code, which computes these layers in single precision under automatic mixed precision, as is done here.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
 from .mamba_block import Mamba, MambaState
+from .recomputed import Recomputed
 from .streamed_mixer import StreamedMixer, image_of, tokens_of
 
 
-class MambaLayer(StreamedMixer):
+class MambaLayer(Recomputed, StreamedMixer):
     """Mamba(LN(tokens)), one token per voxel; neither residual nor projection."""
 
     def __init__(self, channels: int) -> None:
@@ -20,7 +23,7 @@ class MambaLayer(StreamedMixer):
         self.mamba = Mamba(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with _single_precision(x):
             return super().forward(x.to(self.norm.weight.dtype))
 
     def start(self, x: Tensor) -> list[MambaState]:
@@ -45,7 +48,7 @@ class ResidualMambaLayer(MambaLayer):
         return image_of(self.proj(self.norm(mixed)) + tokens, x.shape[2:]), [state]
 
 
-class ChannelMambaLayer(nn.Module):
+class ChannelMambaLayer(Recomputed):
     """Mamba(LN(tokens)), one token per channel, which holds all voxels: it fits one image size alone.
 
     Args:
@@ -58,6 +61,12 @@ class ChannelMambaLayer(nn.Module):
         self.mamba = Mamba(voxels)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with _single_precision(x):
             mixed = self.mamba(self.norm(x.flatten(2).to(self.norm.weight.dtype)))
         return mixed.unflatten(2, x.shape[2:])
+
+
+def _single_precision(x: Tensor) -> AbstractContextManager[object]:
+    """No autocast inside, on devices that know it at all (tensors without data do not)."""
+    known = torch.amp.is_autocast_available(x.device.type)
+    return torch.autocast(x.device.type, enabled=False) if known else nullcontext()

@@ -10,7 +10,7 @@ code.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -41,6 +41,7 @@ class MambaUNetConfig:
         drop_path: largest drop path rate, in training alone.
     """
 
+    spatial_dims: ClassVar[int] = 2
     in_channels: int
     num_classes: int
     dims: tuple[int, ...] = (96, 192, 384, 768)
@@ -85,8 +86,12 @@ class MambaUNet(nn.Module):
         """Height and width must be multiples of this."""
         return PATCH * 2 ** (len(self.config.dims) - 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def check_input(self, x: Tensor) -> None:
+        """Raises ShapeError for what the network cannot take."""
         check_image(x, self.config.in_channels, self.size_multiple)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.check_input(x)
         if self.config.in_channels == 1:
             x = x.expand(-1, 3, -1, -1)
         (*skips, _), after = self.encoder(x)

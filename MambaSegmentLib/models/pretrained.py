@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import BundleError, ConfigError
 from .published import listed
@@ -26,9 +26,14 @@ _ENCODER: Renaming = (
 _EMBEDDING: Renaming = ((r"^encoder\.patch_embed\.", "patch_embed."),)
 _EMBEDDING_BIAS: Renaming = ((r"^encoder\.patch_embed\.norm\.bias$", "patch_embed.norm.bias"),)
 _NORM: Renaming = ((r"^norm\.", "norm."),)
+_FROZEN_EPOCHS = {"swin_umamba": 10, "swin_umamba_d": 10}
 _INSIDE_BLOCKS: Renaming = (
     (r"(blocks\.\d+)\.norm\.", r"\1.ln_1."),
     (r"(blocks\.\d+)\.ss2d\.", r"\1.self_attention."),
+)
+# in names of the authors' segmentation networks, and of our own model and training files
+_OF_SEGMENTATION = re.compile(
+    r"(^|\.)(vssm_encoder|layers_up|seg_layers|network_weights|convInit)(\.|$)|^(fold_\d+|weights)/"
 )
 
 
@@ -74,18 +79,7 @@ def load_pretrained(net: nn.Module, checkpoint: Mapping[str, Any], *, encoder_on
     state = net.state_dict()
     names = _names_for(net, encoder_only)
     sources = {name: theirs for name in state if (theirs := _source_of(name, names)) is not None}
-    missing = [theirs for theirs in sources.values() if theirs not in tensors]
-    misshapen = [
-        f"{theirs} {tuple(tensors[theirs].shape)} instead of {tuple(state[name].shape)}"
-        for name, theirs in sources.items()
-        if theirs in tensors and tensors[theirs].shape != state[name].shape
-    ]
-    if missing or misshapen:
-        raise BundleError(
-            f"the pretrained file does not fit this {net.architecture_name}"
-            f"{listed('missing', missing)}{listed('of another shape', misshapen)}; use VMamba-Tiny's widths "
-            "(96, 192, 384, 768) and stages of at most 2, 2, 9 and 2 blocks"
-        )
+    _check_tensors(net, tensors, sources)
     with torch.no_grad():
         for name, theirs in sources.items():
             state[name].copy_(tensors[theirs])  # the state's tensors are the network's own
@@ -99,13 +93,39 @@ def load_pretrained(net: nn.Module, checkpoint: Mapping[str, Any], *, encoder_on
     )
 
 
+def _check_tensors(net: nn.Module, tensors: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    """Raises BundleError unless every tensor that is wanted is there and can be used; each that is not is named."""
+    state = net.state_dict()
+    missing = [theirs for theirs in sources.values() if not isinstance(tensors.get(theirs), Tensor)]
+    found = {name: tensors[theirs] for name, theirs in sources.items() if theirs not in missing}
+    misshapen = [
+        f"{sources[name]} {tuple(tensor.shape)} instead of {tuple(state[name].shape)}"
+        for name, tensor in found.items()
+        if tensor.shape != state[name].shape
+    ]
+    if missing or misshapen:
+        raise BundleError(
+            f"the pretrained file does not fit this {net.architecture_name}"
+            f"{listed('missing', missing)}{listed('of another shape', misshapen)}; use VMamba-Tiny's widths "
+            "(96, 192, 384, 768) and stages of at most 2, 2, 9 and 2 blocks"
+        )
+    broken = [sources[name] for name, tensor in found.items() if not tensor.is_meta and not tensor.isfinite().all()]
+    if broken:
+        raise BundleError(f"the pretrained file is damaged{listed('not a number or infinite', broken)}; fetch it again")
+
+
 def encoder_to_freeze(net: nn.Module) -> list[str]:
-    """Names of the parameters that the Swin-UMambas hold still for 10 epochs: the encoder past its embedding.
+    """Names of the parameters that the Swin-UMambas hold still at first: the encoder past its embedding.
 
     With three input channels Swin-UMamba†'s embedding is pretrained too, but trains from the start all the same.
     """
     names = [name for name, _ in net.named_parameters()]
     return [name for name in names if name.startswith("encoder.") and "patch_embed" not in name]
+
+
+def published_freeze_epochs(net: nn.Module) -> int:
+    """For how many epochs the authors hold `encoder_to_freeze` still: 10 in the Swin-UMambas, 0 in Mamba-UNet."""
+    return _FROZEN_EPOCHS.get(str(net.architecture_name), 0)
 
 
 def _names_for(net: Any, encoder_only: bool) -> Renaming:
@@ -142,7 +162,7 @@ def _refuse_other_files(tensors: Mapping[str, Any]) -> None:
     """Raises BundleError unless the names are those of VMamba's first format."""
     if "layers.0.blocks.0.self_attention.A_logs" in tensors and "layers_up.0.expand.weight" not in tensors:
         return
-    if any(re.search(r"(^|\.)(vssm_encoder|layers_up|seg_layers|network_weights|convInit)(\.|$)", n) for n in tensors):
+    if any(_OF_SEGMENTATION.search(str(name)) for name in tensors):
         raise BundleError(
             "these are weights of a segmentation network, not ImageNet weights; convert them with "
             "'mambasegment models import', or give the VMamba-Tiny file"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BundleError
-from .registry import ARCHITECTURES
+from .registry import architecture_named
 from .renaming import Renaming, renamed
 
 _NNUNET_ENTRY = "network_weights"  # of a checkpoint, next to the trainer's name and its arguments
@@ -36,7 +36,7 @@ def load_published_weights(net: nn.Module, state_dict: Mapping[str, Any]) -> Loa
         BundleError: another version of the network, tensors missing, unknown, of another shape, or given twice with
             different values; each is named.
     """
-    architecture = ARCHITECTURES[str(net.architecture_name)]
+    architecture = architecture_named(str(net.architecture_name))
     theirs = _tensors_of(state_dict)
     reason = architecture.refuse_other_versions({_without_wrappers(name): tensor for name, tensor in theirs.items()})
     if reason is not None:
@@ -93,8 +93,10 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def _without_wrappers(name: str) -> str:
-    for prefix in _WRAPPERS:
-        name = name.removeprefix(prefix)
+    """Wrappers nest in any order: a compiled network may be trained in parallel, or the other way round."""
+    while name.startswith(_WRAPPERS):
+        for prefix in _WRAPPERS:
+            name = name.removeprefix(prefix)
     return name
 
 

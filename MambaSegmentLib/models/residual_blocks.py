@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import CONVOLUTIONS
+from .recomputed import Recomputed
 
 SLOPE = 0.01  # of the leaky ReLU for negative values
 Sizes = tuple[int, ...]
@@ -55,7 +56,7 @@ def start_convolutions(net: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-class ConvNormAct(nn.Module):
+class ConvNormAct(Recomputed):
     """LReLU(IN(conv(x)))."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: Sizes) -> None:
@@ -85,7 +86,7 @@ def mean_pool(stride: Sizes) -> nn.Module:
     return nn.Identity() if max(stride) == 1 else _MEAN_POOLS[len(stride)](stride, stride)
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Recomputed):
     """LReLU(IN(conv(LReLU(IN(conv(x))))) + shortcut(x)), the stride in the first convolution."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: Sizes, stride: Sizes, shortcut: nn.Module) -> None:

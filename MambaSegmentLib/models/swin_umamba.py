@@ -11,13 +11,14 @@ UNETR (Hatamizadeh et al. 2021, arXiv:2103.10504).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from .recomputed import Recomputed
 from .renaming import Renaming
 from .vss import PUBLISHED_NAMES_OF_PARTS, VSSEncoder, check_image, check_positive, start_linear_layers
 
@@ -39,6 +40,7 @@ class SwinUMambaConfig:
         generation: 2, or 1 for weights of the first release.
     """
 
+    spatial_dims: ClassVar[int] = 2
     in_channels: int
     num_classes: int
     feature_sizes: tuple[int, ...] = (48, 96, 192, 384, 768)
@@ -69,7 +71,7 @@ class SwinUMambaConfig:
             raise ConfigError(f"generation is {self.generation}; expected 1 (first release) or 2")
 
 
-class ResidualConvBlock(nn.Module):
+class ResidualConvBlock(Recomputed):
     """LeakyReLU(x + IN(conv(LeakyReLU(IN(conv(x)))))), 3x3; another width takes x through IN(1x1 conv)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -127,8 +129,12 @@ class SwinUMamba(nn.Module):
         """Height and width must be multiples of this."""
         return 32
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def check_input(self, x: Tensor) -> None:
+        """Raises ShapeError for what the network cannot take."""
         check_image(x, self.config.in_channels, self.size_multiple)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        self.check_input(x)
         stem = self.stem(x)
         _, stages = self.encoder(stem, stages=len(self.decoder) - 1)
         maps = [x, stem, *(stage.permute(0, 3, 1, 2) for stage in stages)]

@@ -10,7 +10,7 @@ of 32 without a word; here it is refused. Written from the paper and a descripti
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -43,6 +43,7 @@ class SwinUMambaDConfig:
         deep_supervision: logits of every decoder level instead of the finest alone.
     """
 
+    spatial_dims: ClassVar[int] = 2
     in_channels: int
     num_classes: int
     dims: tuple[int, ...] = (96, 192, 384, 768)
@@ -94,8 +95,12 @@ class SwinUMambaD(nn.Module):
         """Height and width must be multiples of this."""
         return PATCH * 2 ** (len(self.config.dims) - 1)
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def check_input(self, x: Tensor) -> None:
+        """Raises ShapeError for what the network cannot take."""
         check_image(x, self.config.in_channels, self.size_multiple)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        self.check_input(x)
         _, (*skips, x) = self.encoder(x)
         maps = []
         for level, skip in zip(self.decoder, reversed(skips), strict=True):

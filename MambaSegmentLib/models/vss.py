@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, ShapeError
 from .drop_path import DropPath
+from .recomputed import Recomputed
 from .renaming import Renaming
 from .ss2d import SS2D
 
 
-class VSSBlock(nn.Module):
+class VSSBlock(Recomputed):
     """x + DropPath(SS2D(LN(x)))."""
 
     def __init__(self, channels: int, d_state: int, drop_path: float) -> None:
@@ -54,7 +55,7 @@ class PatchEmbed(nn.Module):
         return self.norm(self.proj(x).permute(0, 2, 3, 1))
 
 
-class PatchMerging(nn.Module):
+class PatchMerging(Recomputed):
     """(B, H, W, C) -> (B, H / 2, W / 2, out): each 2x2 patch as one token, LayerNorm, a linear map."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -67,7 +68,7 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(torch.cat(patches, dim=-1)))
 
 
-class PatchExpand(nn.Module):
+class PatchExpand(Recomputed):
     """(B, H, W, C) -> (B, factor H, factor W, out): a linear map to a patch of tokens, then LayerNorm of each."""
 
     def __init__(self, in_channels: int, out_channels: int, factor: int = 2) -> None:

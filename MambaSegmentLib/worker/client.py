@@ -19,7 +19,7 @@ from itertools import count
 from pathlib import Path
 
 from ..errors import Cancelled, ConfigError, ResourceError
-from ..leftovers import remove_leftovers
+from ..files import remove_leftovers
 from .folder import make_private_folder, remove_private_folder
 from .process_tree import end_process_tree
 from .protocol import (
@@ -365,7 +365,7 @@ def _absolute(command: JobCommand) -> JobCommand:
     """Paths as they are meant here, wherever the worker's current folder is; a model may be a name instead."""
     if isinstance(command, Segment):
         command = replace(command, inputs=_whole_paths(command.inputs), output=_whole_path(command.output))
-    if command.model is not None and Path(command.model).is_file():
+    if command.model is not None and os.path.isfile(command.model):  # noqa: PTH113  (Path's raises for a long name)
         command = replace(command, model=_whole_path(command.model))
     return command
 

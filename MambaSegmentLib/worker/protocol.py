@@ -133,11 +133,15 @@ class Options(_Message):
         device: as for `devices.choose_device`.
         overlap: of neighbouring tiles, 0 to 0.9; None takes the model's.
         statistics: count voxels and millilitres of each segment.
+        strict, allow_nonfinite, series: as for `api.Model.segment`; of no effect on a model, and so on `load`.
     """
 
     device: str = field(default="auto", metadata=_is(_text))
     overlap: float | None = field(default=None, metadata=_is(_optional(_number)))
     statistics: bool = field(default=False, metadata=_is(_flag))
+    strict: bool = field(default=False, metadata=_is(_flag))
+    allow_nonfinite: bool = field(default=False, metadata=_is(_flag))
+    series: tuple[str, ...] = field(default=(), metadata=_is(_list_of(_any_text)))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -230,12 +234,14 @@ class Result(_Message):
         files: what was written.
         segments: `SegmentInfo.to_json` of each; with statistics also `voxels` and `volume_ml`.
         timings: seconds of each stage.
+        warnings: what a person should know about the images, as sentences.
     """
 
     job: str = field(metadata=_is(_job))
     files: tuple[str, ...] = field(default=(), metadata=_is(_list_of(_text)))
     segments: tuple[Mapping[str, Any], ...] = field(default=(), metadata=_is(_list_of(_object)))
     timings: Mapping[str, float] = field(default_factory=dict, metadata=_is(_timings))
+    warnings: tuple[str, ...] = field(default=(), metadata=_is(_list_of(_any_text)))
 
 
 @dataclass(frozen=True)

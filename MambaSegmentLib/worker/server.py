@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..errors import Cancelled, ConfigError, ImageError, ResourceError
+from ..errors import Cancelled, ConfigError, ResourceError
 from ..progress import Progress, ProgressCallback
 from .failures import failure, torch_failure
 from .inbox import Inbox, Job
@@ -168,16 +168,26 @@ class Server:
         return Result(job.name, segments=segments, timings=timings)
 
     def _segmented(self, job: Job, command: Segment) -> Result:
-        from ..api import segment
+        from ..api import check_case, segment
 
         tell = self._teller(job)
         tell(Progress("read", 0, 1))  # at once: the click was heard
         images = _images(command)
-        _check(command, images)
+        check_case(images, Path(command.output), command.model, command.options.series)
         model, timings = self._model(command.model, command.options, tell)
-        result = segment(images, model=model, output=command.output, progress=tell, cancel=job.cancel)
+        result = segment(
+            images,
+            model=model,
+            output=command.output,
+            series=command.options.series,
+            strict=command.options.strict,
+            allow_nonfinite=command.options.allow_nonfinite,
+            progress=tell,
+            cancel=job.cancel,
+        )
         timings |= {stage: seconds for stage, seconds in result.timings.items() if stage != "load_model"}
-        return Result(job.name, (command.output,), _segments(result, command.options.statistics), timings)
+        segments = _segments(result, command.options.statistics)
+        return Result(job.name, (command.output,), segments, timings, result.warnings)
 
     def _model(self, name: str, options: Options, tell: ProgressCallback) -> "tuple[Model, dict[str, float]]":
         """The model and, if it was not there already, the seconds that loading took."""
@@ -224,25 +234,6 @@ def _images(command: Segment) -> list[Path] | dict[str, Path]:
     if isinstance(command.inputs, tuple):
         return [Path(path) for path in command.inputs]
     return {name: Path(path) for name, path in command.inputs.items()}
-
-
-def _check(command: Segment, images: list[Path] | dict[str, Path]) -> None:
-    """Refuse what cannot succeed before a model is loaded."""
-    from ..api import in_channel_order
-    from ..bundle import read_manifest
-    from ..segmentation_io import check_output_path
-    from ..store import find_model
-
-    output = Path(command.output)
-    check_output_path(output)
-    for path in images.values() if isinstance(images, dict) else images:
-        if not path.exists():
-            raise ImageError(f"{path} does not exist; check the path")
-        if output.exists() and path.samefile(output):
-            raise ImageError(f"the output {output} is an input image, which would be lost; choose another name")
-    in_channel_order(
-        dict(images) if isinstance(images, dict) else list(images), read_manifest(find_model(command.model))
-    )
 
 
 def _segments(result: "SegmentationResult", statistics: bool) -> tuple[dict[str, Any], ...]:

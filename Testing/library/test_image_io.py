@@ -92,6 +92,16 @@ def test_folders_and_files_may_have_any_letters(tmp_path, ending):
     assert len(list(folder.iterdir())) == 1
 
 
+@pytest.mark.parametrize("written_last", [".nii", ".nii.gz"])
+def test_a_compressed_file_beside_its_namesake_keeps_its_own_voxels(tmp_path, written_last):
+    """ITK reads the header of x.nii.gz and the voxels of x.nii; seen with ITK 5.4."""
+    first = ".nii.gz" if written_last == ".nii" else ".nii"
+    for number, ending in enumerate((first, written_last)):
+        write_volume(Volume(np.full((2, 2, 2), number, np.int16)), tmp_path / f"x{ending}")
+    for number, ending in enumerate((first, written_last)):
+        assert read_volume(tmp_path / f"x{ending}").array[0, 0, 0] == number
+
+
 def test_bool_is_written_as_uint8(tmp_path):
     write_volume(Volume(np.ones((2, 2, 2), bool)), tmp_path / "mask.nii.gz")
     assert read_volume(tmp_path / "mask.nii.gz").array.dtype == np.uint8
@@ -350,7 +360,8 @@ def test_a_full_disk_is_told_from_other_failures(tmp_path, monkeypatch, ending):
 
     write = sitk.WriteImage
     monkeypatch.setattr(sitk, "WriteImage", only_half)
-    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=0))
+    free_bytes = iter([1_000_000, 0])  # before and after
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=next(free_bytes)))
     with pytest.raises(ResourceError, match="the disk is full"):
         write_volume(Volume(np.zeros((4, 4, 4))), tmp_path / f"x{ending}")
     assert list(tmp_path.iterdir()) == []

@@ -4,13 +4,14 @@ import pytest
 
 from MambaSegmentLib.bundle import Channel
 from MambaSegmentLib.errors import BundleError, ConfigError
-from MambaSegmentLib.manifest import Manifest, canonical_json
+from MambaSegmentLib.manifest import Manifest, Region, canonical_json
 
 
 def test_json_both_ways(a_manifest):
     manifest = a_manifest(
-        mirror_axes=(0, 2), training={"cases": 40, "loss": "dice_ce"}, ignore_label=9, description="für Tests"
-    )
+        mirror_axes=(0, 2), training={"cases": 40, "loss": "dice_ce"}, ignore_label=9, description="für Tests",
+        regions=(Region("whole", (1, 5), 1), Region("core", (5,), 5)),
+    )  # fmt: skip
     document = json.loads(json.dumps(manifest.to_json()))
     assert Manifest.from_json(document) == manifest
 
@@ -52,6 +53,8 @@ def test_what_json_cannot_hold_is_refused(value):
         ({"segments": ()}, "at least one label"),
         ({"channels": (Channel("T1"), Channel("T2"))}, "2 channels, but 1 normalizations"),
         ({"license": None}, "license must be a text"),
+        ({"regions": (Region("core", (2,), 2),)}, "painted with 2"),
+        ({"ignore_label": 5}, "ignore_label 5"),
     ],
 )
 def test_descriptions_that_make_no_sense_are_refused(a_manifest, changes, message):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from MambaSegmentLib.errors import ConfigError
+from MambaSegmentLib.errors import ConfigError, ImageError
 from MambaSegmentLib.normalization import Normalization
 
 
@@ -35,7 +35,14 @@ def test_rescale_and_none():
     assert result.ravel().tolist() == [10, 15, 20]
 
 
-@pytest.mark.parametrize("kind", ["zscore", "zscore_nonzero", "rescale_0_1", "none", "ct"])
+def test_colours_are_divided_by_255_and_nothing_else_is_taken_for_one():
+    channel = np.array([0, 51, 255], dtype=np.uint8).reshape(3, 1, 1)
+    np.testing.assert_allclose(Normalization("rgb").apply(channel).ravel(), [0, 0.2, 1])
+    with pytest.raises(ImageError, match="ranges from 0 to 256"):
+        Normalization("rgb").apply(np.array([0, 256], np.int16).reshape(2, 1, 1))
+
+
+@pytest.mark.parametrize("kind", ["zscore", "zscore_nonzero", "rescale_0_1", "rgb", "none", "ct"])
 def test_the_input_is_never_changed_nor_shared(kind):
     numbers = {"lower": 0.0, "upper": 1.0, "mean": 0.5, "std": 1.0} if kind == "ct" else {}
     channel = np.random.default_rng(0).random((2, 3, 4), dtype=np.float32)

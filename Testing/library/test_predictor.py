@@ -5,6 +5,7 @@ import torch
 from MambaSegmentLib.bundle import Channel
 from MambaSegmentLib.errors import BundleError, Cancelled, ConfigError, ResourceError, ShapeError
 from MambaSegmentLib.inference.predictor import Predictor
+from MambaSegmentLib.manifest import Region
 from MambaSegmentLib.normalization import Normalization
 from MambaSegmentLib.preprocess import PreprocessingSpec
 from MambaSegmentLib.progress import CancelToken
@@ -66,7 +67,7 @@ def test_progress_counts_tiles_and_estimates(a_tiny_bundle):
     assert [(r.stage, r.done, r.total) for r in reports] == [
         ("preprocess", 0, 1), ("preprocess", 1, 1),
         ("network", 0, 3), ("network", 1, 3), ("network", 2, 3), ("network", 3, 3),
-        ("restore", 0, 1), ("restore", 1, 1),
+        ("restore", 1, 1),  # slab by slab, between the tiles
     ]  # fmt: skip
     network = [r.seconds_left for r in reports if r.stage == "network"]
     assert network[0] is None
@@ -107,9 +108,12 @@ def test_a_network_that_answers_nan(a_tiny_bundle):
         Predictor(a_tiny_bundle(weights=(float("nan"),)), "cpu").segment([a_volume()])
 
 
-def test_regions_are_refused_rather_than_misread(a_tiny_bundle):
-    with pytest.raises(BundleError, match="regions"):
-        Predictor(a_tiny_bundle(regions=[[1, 2], [2]]), "cpu")
+def test_regions_are_painted_one_over_the_other(a_tiny_bundle):
+    """Logits of the tiny network: 0, x - 0.5 and 2 x - 2; a region is where its logit exceeds 0."""
+    regions = (Region("never", (7,), 1), Region("whole", (1, 5), 1), Region("core", (5,), 5))
+    predictor = Predictor(a_tiny_bundle(regions=regions), "cpu")
+    image = Volume(np.array([0.0, 0.4, 0.6, 0.9, 1.1, 3.0], np.float32).reshape(1, 1, 6))
+    assert predictor.segment([image]).labels.array.ravel().tolist() == [0, 0, 1, 1, 5, 5]
 
 
 def test_wrong_channels_name_the_right_ones(a_tiny_bundle):

@@ -1,11 +1,13 @@
+import itertools
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
 from MambaSegmentLib.errors import ConfigError
-from MambaSegmentLib.resampling import resize, resized_shape
+from MambaSegmentLib.resampling import RowResizer, resize, resized_shape
 
 SIZES = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -62,3 +64,41 @@ def test_resized_shape_rounds_and_never_vanishes():
 def test_an_unknown_order_is_refused():
     with pytest.raises(ConfigError, match="order 4"):
         resize(np.zeros((2, 2, 2), np.float32), (3, 3, 3), (4, 4, 4))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 12)] * 3),
+    new_shape=st.tuples(*[st.integers(1, 14)] * 3),
+    orders=st.tuples(*[st.integers(0, 3)] * 3),
+    coarse_axis=st.sampled_from([None, 0, 1, 2]),
+    cuts=st.sets(st.integers(1, 13), max_size=4),
+    seed=st.integers(0, 99),
+)
+def test_rows_are_those_of_the_whole(shape, new_shape, orders, coarse_axis, cuts, seed):
+    array = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    asked: list[int] = []
+
+    def source(first: int, end: int) -> np.ndarray:
+        asked.extend(range(first, end))
+        return array[first:end]
+
+    rows = RowResizer(shape, new_shape, orders, coarse_axis, source)
+    asked.clear()  # a first look at all rows is allowed, for the range of the values
+    bounds = [0, *sorted(cut for cut in cuts if cut < new_shape[0]), new_shape[0]]
+    parts = [rows.read(first, end) for first, end in itertools.pairwise(bounds)]
+    assert asked == sorted(set(asked))  # no row twice
+    expected = resize(array, new_shape, orders, coarse_axis)
+    np.testing.assert_allclose(np.concatenate(parts), expected, rtol=0, atol=2e-5)
+
+
+def test_rows_need_only_their_neighbourhood():
+    asked: list[int] = []
+
+    def source(first: int, end: int) -> np.ndarray:
+        asked.extend(range(first, end))
+        return np.ones((end - first, 2, 2), np.float32)
+
+    RowResizer((1000, 2, 2), (500, 2, 2), (1, 1, 1), None, source).read(100, 110)
+    assert min(asked) >= 198
+    assert max(asked) <= 222

@@ -64,6 +64,16 @@ def test_the_middle_of_a_tile_weighs_more():
     np.testing.assert_allclose(scores, expected, rtol=1e-4)
 
 
+def test_a_slicewise_network_sees_each_slice_once():
+    seen = []
+    network = Scaled()
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    array = an_array((5, 8, 8))
+    scores = SlidingWindow([network], 2, (8, 8), device=CPU).scores(array)
+    assert seen == [(1, 1, 8, 8)] * 5
+    np.testing.assert_allclose(scores[1], array[0], rtol=1e-5)
+
+
 def test_folds_are_averaged():
     array = an_array((4, 4, 4))
     scores = SlidingWindow([Scaled(1.0), Scaled(3.0)], 2, (4, 4, 4), device=CPU).scores(array)

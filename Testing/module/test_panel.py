@@ -1,18 +1,19 @@
-"""The panel shows what the logic knows and writes what the user chooses; widgets, logic and node are fakes."""
+"""The panel shows what the logic knows and writes what the user chooses; models and packages are the test's own.
 
-import sys
-import xml.etree.ElementTree as ET
+Widgets, events, scene and parameter node are real.
+"""
+
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+import qt
+import slicer
 
 from MambaSegmentLib.manifest import Channel, Manifest
 from MambaSegmentLib.normalization import Normalization
 from MambaSegmentLib.preprocess import PreprocessingSpec
 from MambaSegmentLib.segments import SegmentInfo
 from MambaSegmentLib.store import StoredModel
-from Testing.module.fake_slicer import fakeUi
 
 
 class FakeLogic:
@@ -35,7 +36,8 @@ class FakeLogic:
         return self.models
 
     def shellExample(self, model, volumeNode):
-        return self._example("" if model is None else f"run {model.name} {volumeNode}", "hint")
+        volume = volumeNode.GetName() if volumeNode is not None else None
+        return self._example("" if model is None else f"run {model.name} {volume}", "hint")
 
 
 @pytest.fixture
@@ -44,9 +46,31 @@ def a_logic(panel_module):
 
 
 @pytest.fixture
-def a_panel(panel_module, repository, a_logic):
-    ui = ET.parse(repository / "MambaSegment" / "Resources" / "UI" / "MambaSegment.ui")
-    return panel_module("panel").Panel(fakeUi({widget.attrib["name"] for widget in ui.iter("widget")}), a_logic)
+def a_window(host, repository):
+    """What MambaSegment.ui describes, shown."""
+    window = slicer.util.loadUI(str(repository / "MambaSegment" / "Resources" / "UI" / "MambaSegment.ui"))
+    window.setMRMLScene(slicer.mrmlScene)
+    window.show()
+    return window
+
+
+@pytest.fixture
+def a_panel(panel_module, a_window, a_logic):
+    return panel_module("panel").Panel(slicer.util.childWidgetVariables(a_window), a_logic)
+
+
+@pytest.fixture
+def a_node(panel_module):
+    """`a_node("first")` makes a parameter node that names that model."""
+
+    def make(model=""):
+        node = panel_module("parameter_node").MambaSegmentParameterNode(
+            slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
+        )
+        node.model = model
+        return node
+
+    return make
 
 
 def a_usable_manifest() -> Manifest:
@@ -61,20 +85,31 @@ def a_usable_manifest() -> Manifest:
     )
 
 
-def a_node(model=""):
-    return SimpleNamespace(model=model, inputVolume="T1")
+def press(button):
+    qt.QTest.mouseClick(button, qt.Qt.LeftButton)
 
 
-def test_a_new_scene_gets_the_first_model(a_panel):
+def choose(box, index):
+    """As with the arrow keys."""
+    box.setFocus()
+    while box.currentIndex != index:
+        qt.QTest.keyClick(box, qt.Qt.Key_Down if box.currentIndex < index else qt.Qt.Key_Up)
+
+
+def names_in(box):
+    return [box.itemText(index) for index in range(box.count)]
+
+
+def test_a_new_scene_gets_the_first_model(a_panel, a_node):
     node = a_node()
     a_panel.setParameterNode(node)
     assert node.model == "first"
-    assert a_panel.ui.modelSelector.items == ["first", "second"]
+    assert names_in(a_panel.ui.modelSelector) == ["first", "second"]
     assert a_panel.ui.modelSelector.currentIndex == 0
-    assert "first is damaged" in a_panel.ui.modelCardBrowser.html
+    assert "first is damaged" in a_panel.ui.modelCardBrowser.plainText
 
 
-def test_a_new_scene_gets_a_model_that_can_be_used_where_there_is_one(a_panel, a_logic):
+def test_a_new_scene_gets_a_model_that_can_be_used_where_there_is_one(a_panel, a_logic, a_node):
     a_logic.models.append(StoredModel("third", Path("third.safetensors"), a_usable_manifest()))
     a_panel.refresh()
     node = a_node()
@@ -82,33 +117,36 @@ def test_a_new_scene_gets_a_model_that_can_be_used_where_there_is_one(a_panel, a
     assert node.model == "third"
 
 
-def test_what_the_scene_says_wins(a_panel):
-    a_panel.setParameterNode(a_node("second"))
+def test_what_the_scene_says_wins(a_panel, a_node):
+    node = a_node("second")
+    node.inputVolume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "T1")
+    a_panel.setParameterNode(node)
     assert a_panel.ui.modelSelector.currentIndex == 1
     assert a_panel.ui.shellLineEdit.plainText == "run second T1"
 
 
-def test_choosing_is_kept_in_the_node(a_panel):
+def test_choosing_is_kept_in_the_node(a_panel, a_node):
     node = a_node("first")
     a_panel.setParameterNode(node)
-    a_panel.ui.modelSelector.choose(1)
+    choose(a_panel.ui.modelSelector, 1)
     assert node.model == "second"
-    assert "second is damaged" in a_panel.ui.modelCardBrowser.html
+    assert "second is damaged" in a_panel.ui.modelCardBrowser.plainText
 
 
-def test_a_model_of_another_computer_is_named_and_not_replaced(a_panel):
+def test_a_model_of_another_computer_is_named_and_not_replaced(a_panel, a_node):
     node = a_node("elsewhere")
     a_panel.setParameterNode(node)
     assert node.model == "elsewhere"
     assert a_panel.ui.modelSelector.currentIndex == -1
-    assert "elsewhere" in a_panel.ui.modelCardBrowser.html
+    assert "elsewhere" in a_panel.ui.modelCardBrowser.plainText
     assert not a_panel.ui.copyShellLineButton.enabled
     assert not a_panel.ui.openModelFolderButton.enabled
 
 
 def test_no_scene_no_choice(a_panel):
     a_panel.setParameterNode(None)
-    a_panel.ui.modelSelector.choose(1)
+    qt.QTest.keyClick(a_panel.ui.modelSelector, qt.Qt.Key_Down)
+    assert a_panel.ui.modelSelector.currentIndex == -1
     assert a_panel.ui.shellLineEdit.plainText == ""
 
 
@@ -116,32 +154,33 @@ def test_missing_packages_are_named_until_they_are_there(a_panel, a_logic):
     assert not a_panel.ui.missingPackagesLabel.visible
     a_logic.missing = ["platformdirs>=4"]
     a_logic.error = ModuleNotFoundError("No module named 'platformdirs'", name="platformdirs")
-    a_panel.ui.refreshModelsButton.press()
+    press(a_panel.ui.refreshModelsButton)
     assert a_panel.ui.missingPackagesLabel.visible
     assert "platformdirs&gt;=4" in a_panel.ui.missingPackagesLabel.text
-    assert a_panel.ui.modelSelector.items == []
+    assert names_in(a_panel.ui.modelSelector) == []
 
     a_logic.missing, a_logic.error = [], None
-    a_panel.ui.refreshModelsButton.press()
+    press(a_panel.ui.refreshModelsButton)
     assert not a_panel.ui.missingPackagesLabel.visible
-    assert a_panel.ui.modelSelector.items == ["first", "second"]
+    assert names_in(a_panel.ui.modelSelector) == ["first", "second"]
 
 
-def test_a_file_missing_from_our_own_package_is_not_hidden(a_panel, a_logic):
+def test_a_file_missing_from_our_own_package_is_not_hidden(host, a_panel, a_logic):
     a_logic.error = ModuleNotFoundError("No module named 'MambaSegmentLib.store'", name="MambaSegmentLib.store")
-    with pytest.raises(ModuleNotFoundError):
-        a_panel.ui.refreshModelsButton.press()
+    with host.failures.expected() as seen:
+        press(a_panel.ui.refreshModelsButton)
+    assert [type(each.error) for each in seen.swallowed] == [ModuleNotFoundError]
 
 
-def test_buttons_copy_the_line_and_open_the_folder(a_panel, monkeypatch):
-    copied, opened = [], []
-    qt = sys.modules["qt"]
-    clipboard = SimpleNamespace(setText=copied.append)
-    monkeypatch.setattr(qt, "QApplication", SimpleNamespace(clipboard=lambda: clipboard), raising=False)
-    monkeypatch.setattr(qt, "QDesktopServices", SimpleNamespace(openUrl=opened.append), raising=False)
-    monkeypatch.setattr(qt, "QUrl", SimpleNamespace(fromLocalFile=lambda path: path), raising=False)
+def test_the_button_copies_the_line(a_panel, a_node):
     a_panel.setParameterNode(a_node("first"))
-    a_panel.ui.copyShellLineButton.press()
-    a_panel.ui.openModelFolderButton.press()
-    assert copied == ["run first T1"]
-    assert opened == ["store"]
+    press(a_panel.ui.copyShellLineButton)
+    assert qt.QApplication.clipboard().text() == "run first None"
+
+
+def test_the_button_opens_the_folder(a_panel, a_node, monkeypatch):
+    opened = []
+    monkeypatch.setattr(qt.QDesktopServices, "openUrl", opened.append)
+    a_panel.setParameterNode(a_node("first"))
+    press(a_panel.ui.openModelFolderButton)
+    assert [url.toLocalFile() for url in opened] == ["store"]

@@ -13,10 +13,11 @@ IMPORT_THE_MODULE = """
 import sys
 from pathlib import Path
 
-sys.path.insert(0, sys.argv[2])  # the fakes of Slicer
-import fake_slicer
-sys.modules.update(fake_slicer.fakeModules())
+sys.path.insert(0, sys.argv[2])  # the repository, for the stand-in Slicer host alone
+import Testing.host
+host = Testing.host.start()
 sys.path.remove(sys.argv[2])
+before = set(sys.modules)
 # no library that is pip-installed in this Python may be taken instead
 sys.path[:] = [folder for folder in sys.path if not Path(folder, "MambaSegmentLib").is_dir()]
 sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
@@ -24,13 +25,14 @@ sys.path.append(sys.argv[1])  # as Slicer does with the folder of a module
 
 import MambaSegment
 
-print(*sorted(name for name in sys.modules if "." not in name))
+print(*sorted(name for name in set(sys.modules) - before if "." not in name))
 import MambaSegmentLib
 assert Path(MambaSegmentLib.__file__).is_relative_to(sys.argv[3]), MambaSegmentLib.__file__
 assert all(hasattr(MambaSegment, "MambaSegment" + kind) for kind in ("", "Widget", "Logic", "Test"))
 models = MambaSegment.MambaSegmentLogic().installedModels()
 assert "torch" not in sys.modules
 print(*(model.name for model in models if model.manifest and model.path.is_relative_to(sys.argv[1])))
+host.end_process(0)
 """
 THIRD_PARTY = {"torch", "numba", "safetensors", "nrrd", "slicerio", "platformdirs", "psutil", "tqdm", "PIL", "scipy"}
 
@@ -48,8 +50,7 @@ def an_installed_extension(repository: Path, tmp_path: Path) -> Path:
 
 def import_the_module(modules: Path, library_parent: Path, repository: Path, tmp_path: Path) -> list[list[str]]:
     """Import in a fresh Python; returns what it printed: loaded modules, then the models that came with it."""
-    fakes = repository / "Testing" / "module"
-    command = [sys.executable, "-I", "-c", IMPORT_THE_MODULE, str(modules), str(fakes), str(library_parent)]
+    command = [sys.executable, "-I", "-c", IMPORT_THE_MODULE, str(modules), str(repository), str(library_parent)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     return [line.split() for line in done.stdout.splitlines()]

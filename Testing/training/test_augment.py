@@ -45,6 +45,18 @@ def test_size_type_and_labels():
         assert torch.isfinite(image).all()
 
 
+def test_slices_are_turned_within_their_plane():
+    config = AugmentConfig(**(ALWAYS | {"mirror_axes": (0, 1)}))
+    augmentation = Augmentation(config, (12, 10))
+    assert len(augmentation.source_size) == 2
+    assert all(edge > size for edge, size in zip(augmentation.source_size, (12, 10), strict=True))
+    for seed in range(5):
+        image, labels = augmentation(*a_sample(augmentation.source_size), np.random.SeedSequence(seed))
+        assert (image.shape, labels.shape) == ((1, 12, 10), (1, 12, 10))
+        assert set(labels.unique().tolist()) <= {0, 1, 2, 7}
+        assert torch.isfinite(image).all()
+
+
 def test_the_same_seed_gives_the_same_sample():
     config = AugmentConfig(**ALWAYS)
     (image, labels), (image_again, labels_again) = augmented(config, 1), augmented(config, 1)

@@ -65,7 +65,11 @@ def test_from_a_data_set_to_a_model_file(a_dataset, tmp_path, capsys):
         (["fit", "{work}", "-o", "{tmp}/r", "--config", "{tmp}/absent.toml"], 2, "cannot read"),
         (["fit", "{work}", "-o", "{tmp}/r", "--time-budget", "soon"], 2, "cannot read the time 'soon'"),
         (["fit", "{work}", "-o", "{tmp}/r", "--resume"], 2, "start it with `mambatrain fit"),
-        (["fit", "{work}", "-o", "{tmp}/r", "--resume", "--set", "seed=1"], 2, "leave out --config and --set"),
+        (
+            ["fit", "{work}", "-o", "{tmp}/r", "--resume", "--set", "seed=1"],
+            2,
+            "leave out --config, --set and --pretrained",
+        ),
         (["fit", "{work}", "-o", "{tmp}/r", "--device", "cuda:99"], 4, "'cuda:99' is not there"),
         (["export", "{tmp}/r", "-o", "{tmp}/m.safetensors"], 2, "start it with `mambatrain fit"),
         (["export", "{tmp}/r", "-o", "{tmp}/m.pth"], 3, "must end in .safetensors"),

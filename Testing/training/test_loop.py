@@ -8,7 +8,8 @@ import torch
 from mambasegment_training.checkpoint import load_weights
 from mambasegment_training.config import OptimizerConfig, config_from_json
 from mambasegment_training.journal import read_records
-from mambasegment_training.loop import FitResult, build_network, build_optimizer, fit, resume
+from mambasegment_training.loop import FitResult, build_optimizer, fit, resume
+from mambasegment_training.network import build_network
 from mambasegment_training.run_folder import BEST, LAST, read_run
 from torch import nn
 
@@ -81,6 +82,11 @@ def test_cancelled_and_resumed_gives_the_same_weights(whole_run, prepared, tiny_
     assert losses[0] == losses[1]
 
 
+def test_recomputed_activations_change_nothing(whole_run, prepared, tiny_config, tmp_path):
+    fit(prepared.folder, tmp_path / "run", tiny_config(activation_checkpointing=True), device="cpu")
+    assert same_runs(tmp_path / "run", whole_run)
+
+
 def test_a_run_killed_before_its_first_checkpoint_starts_over(whole_run, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_bytes((whole_run / "config.json").read_bytes())
@@ -130,6 +136,7 @@ def test_a_folder_with_a_run_is_not_overwritten(whole_run, prepared, tiny_config
         ({"network": {"name": "unknown_net"}}, ConfigError, "unknown architecture"),
         ({"network": {"name": "lightm_unet", "options": {"width": 3}}}, ConfigError, "width"),
         ({"network": {"options": {"num_classes": 7}}}, ConfigError, "num_classes is 7, but the data has 3"),
+        ({"network": {"options": {"activation_checkpointing": True}}}, ConfigError, "is of the training, not of the"),
         ({"loss": {"name": "mse"}}, ConfigError, "mse"),
         ({"card": {"nmae": "x"}}, ConfigError, "unknown setting card.nmae"),
         ({"card": {"labels": [{"value": 3}]}}, ConfigError, "names the value 3; the data has 1, 2"),

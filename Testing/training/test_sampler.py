@@ -31,6 +31,22 @@ def test_shapes_and_types(a_sampler):
     assert (labels.shape, labels.dtype) == ((2, 1, *PATCH), torch.int64)
 
 
+def test_slices_are_those_of_the_case(prepared, tiny_config):
+    """Without changes each is a slice across K, padded as in prediction: 14 x 10 voxels in the middle of 16 x 16."""
+    store = CaseStore(prepared.folder / "cases", prepared.split.train, 2**30)
+    config = tiny_config(augment={"enabled": False}, data={"batch_size": 4})
+    images, labels = Sampler(store, config, (16, 16)).batch(0)
+    assert (images.shape, labels.shape) == ((4, 1, 16, 16), (4, 1, 16, 16))
+    slices = [
+        (np.pad(image, ((1, 1), (3, 3))), np.pad(truth, ((1, 1), (3, 3))))
+        for case in map(store.__getitem__, store.identifiers)
+        for image, truth in zip(case.image[0], case.labels, strict=True)
+    ]
+    for image, truth in zip(images[:, 0].numpy(), labels[:, 0].numpy(), strict=True):
+        assert any(np.array_equal(image, one) and np.array_equal(truth, other) for one, other in slices)
+    assert (labels.flatten(1).amax(1) > 0).any()  # half of them are drawn to hold a label
+
+
 def test_a_step_has_its_batch_in_whatever_order_it_is_asked_for(a_sampler):
     forwards = [a_sampler().batch(step) for step in range(6)]
     sampler = a_sampler()

@@ -4,6 +4,7 @@ That library draws from the global generators of NumPy and PyTorch; `seeded` set
 was there. They are global to the process: never augment in two threads at once.
 """
 
+import itertools
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,9 +42,9 @@ class Augmentation:
         """Augment one sample; the same seed gives the same result.
 
         Args:
-            image: float32 (C, K, J, I); labels: int16 (K, J, I).
+            image: float32 (C, K, J, I); labels: int16 (K, J, I). Of a slice both without K.
         Returns:
-            image float32 (C, K, J, I) and labels int16 (1, K, J, I), of `patch_size`.
+            image float32 (C, *patch_size) and labels int16 (1, *patch_size).
         """
         with seeded(seed):
             result = self._transform(image=torch.from_numpy(image), segmentation=torch.from_numpy(labels)[None])
@@ -133,7 +134,7 @@ def _source_size(config: AugmentConfig, patch_size: tuple[int, ...]) -> tuple[in
     box = size.copy()
     if config.rotation_probability > 0:
         angle = np.deg2rad(min(config.rotation_degrees, 90.0))
-        for one, other in ((0, 1), (0, 2), (1, 2)):
+        for one, other in itertools.combinations(range(len(patch_size)), 2):
             # over all angles up to the largest, a cos t + b sin t peaks at atan(b / a)
             for first, second in ((one, other), (other, one)):
                 peak = min(angle, np.arctan2(size[second], size[first]))

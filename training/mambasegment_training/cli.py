@@ -1,6 +1,7 @@
 """The command `mambatrain`: prepare, fit, export. Nothing heavy is imported before it is needed."""
 
 import argparse
+import json
 import re
 import signal
 import sys
@@ -87,6 +88,9 @@ def _add_fit(commands: Any) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting; repeatable"
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="short for --set epochs=N")
+    parser.add_argument(
+        "--pretrained", metavar="FILE", help="ImageNet weights (VMamba-Tiny) to start from: --set pretrained.file=FILE"
+    )
     parser.add_argument("--time-budget", metavar="T", help="train for a time such as 10m instead of a number of epochs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: %(default)s")
     parser.add_argument("--resume", action="store_true", help="go on with the run in RUN, with its own settings")
@@ -133,8 +137,10 @@ def _fit(arguments: argparse.Namespace) -> None:
     cancel = CancelToken()
     _cancel_on_signals(cancel)
     if arguments.resume:
-        if arguments.config is not None or arguments.set:
-            raise ConfigError("--resume goes on with the run's own settings; leave out --config and --set")
+        if arguments.config is not None or arguments.set or arguments.pretrained is not None:
+            raise ConfigError(
+                "--resume goes on with the run's own settings; leave out --config, --set and --pretrained"
+            )
         work = read_run(arguments.output).work
         if work != arguments.work.resolve():
             raise ConfigError(f"the run was started on {work}, not on {arguments.work.resolve()}")
@@ -147,6 +153,8 @@ def _fit(arguments: argparse.Namespace) -> None:
         )
     else:
         assignments = [*arguments.set, *([] if arguments.epochs is None else [f"epochs={arguments.epochs}"])]
+        if arguments.pretrained is not None:  # quoted, since a path is taken as it is
+            assignments.append(f"pretrained.file={json.dumps(arguments.pretrained, ensure_ascii=False)}")
         config = load_config(arguments.config, assignments)
         result = fit(
             arguments.work,

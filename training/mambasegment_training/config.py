@@ -25,10 +25,24 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
+class PretrainedConfig:
+    """ImageNet weights to start from: the VMamba-Tiny file, for the networks built from its blocks."""
+
+    file: str | None = None  # .pth or .safetensors
+    encoder_only: bool = False  # leave Mamba-UNet's decoder as it starts, which its authors initialise from it as well
+    freeze_epochs: int | None = None  # hold the encoder still for so long; None: as published, 10 in the Swin-UMambas
+
+    def __post_init__(self) -> None:
+        epochs_fit = self.freeze_epochs is None or self.freeze_epochs >= 0
+        _require(epochs_fit, "pretrained.freeze_epochs", self.freeze_epochs, "0 or more, or none")
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """What one training step sees."""
 
-    patch_size: tuple[int, ...] | None = None  # voxels (K, J, I); None: as `prepare` planned
+    # voxels (K, J, I), or (J, I) for a network of two dimensions, which sees slices across K; None: as planned
+    patch_size: tuple[int, ...] | None = None
     batch_size: int = 2
     foreground_fraction: float = 0.5  # of the patches hold a voxel of a label drawn evenly from those present
     # where a case lies along an axis on which it is smaller than the patch; prediction centres it, but a network that
@@ -39,10 +53,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.patch_size is not None:
             _require(
-                len(self.patch_size) == 3 and min(self.patch_size) > 0,
+                len(self.patch_size) in (2, 3) and min(self.patch_size) > 0,
                 "data.patch_size",
                 self.patch_size,
-                "three positive sizes (K, J, I)",
+                "three positive sizes (K, J, I), or two (J, I) of a slice",
             )
         _require(self.batch_size > 0, "data.batch_size", self.batch_size, "at least 1")
         _require(0 <= self.foreground_fraction <= 1, "data.foreground_fraction", self.foreground_fraction, "0 to 1")
@@ -54,7 +68,8 @@ class AugmentConfig:
     """Random changes of a training sample; the defaults are those of nnU-Net, with rotations of at most 30 degrees."""
 
     enabled: bool = True
-    mirror_axes: tuple[int, ...] = ()  # array axes K=0, J=1, I=2 along which the anatomy may be mirrored
+    # axes of the patch along which the anatomy may be mirrored: K=0, J=1, I=2; of a slice J=0, I=1
+    mirror_axes: tuple[int, ...] = ()
     rotation_probability: float = 0.2
     rotation_degrees: float = 30.0
     scaling_probability: float = 0.2
@@ -158,9 +173,11 @@ class TrainingConfig:
     steps_per_epoch: int = 100
     ema_decay: float | None = None  # average of the weights over about 1 / (1 - decay) steps; None: no average
     precision: Literal["float32", "bfloat16"] = "float32"
+    activation_checkpointing: bool = False  # a fraction of the memory for another forward pass; same results to the bit
     deterministic: bool = True
     cpu_threads: int | None = None  # of PyTorch; part of the recipe, since sums depend on it; None: PyTorch's choice
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    pretrained: PretrainedConfig = field(default_factory=PretrainedConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)

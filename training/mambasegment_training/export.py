@@ -17,10 +17,13 @@ from MambaSegmentLib.quality import QUALITIES, mirror_axes_for
 from .card import Card, card_from_table, channels_of, read_card, segments_of
 from .checkpoint import load_weights
 from .data import CaseStore
-from .loop import network_options
+from .network import network_options, planned_patch_size
 from .prepare import PreparedDataset, open_work
-from .run_folder import BEST, RunRecord, read_run, software_versions
+from .run_folder import BEST, RunRecord, read_pretrained, read_run, software_versions
 from .validate import lowest_per_label, mean_per_label, overall, validate
+
+# not the file's name: it is a path of somebody's computer, and the checksum says which file it was
+_TOLD_OF_PRETRAINED = ("sha256", "encoder_only", "freeze_epochs", "parameters_loaded", "parameters_total")
 
 
 def export(
@@ -57,12 +60,13 @@ def export(
     if not (run / BEST).is_file():
         raise ConfigError(f"{run} has no validated weights yet; let it train until its first validation")
     weights, facts = load_weights(run / BEST)
+    pretrained = None if record.config.pretrained.file is None else read_pretrained(run)
     manifest = _describe(card, record, dataset, output.stem)
     dice = _measure(manifest, weights, record, dataset, half=half, device=device)
     described = replace(
         manifest,
         quality_modes=_quality_modes(dice),
-        training=_training_facts(card, record, dataset, facts, dice[QUALITIES[0]], date),
+        training=_training_facts(card, record, dataset, facts, dice[QUALITIES[0]], date, pretrained),
     )
     return write_bundle(output, described, [weights], half=half)
 
@@ -79,7 +83,7 @@ def _describe(card: Card, record: RunRecord, dataset: PreparedDataset, default_n
         channels=channels_of(card, dataset.channels),
         segments=segments_of(card, dataset.labels),
         preprocessing=dataset.preprocessing,
-        patch_size=config.data.patch_size or dataset.patch_size,
+        patch_size=planned_patch_size(dataset, config),
         step=config.validation.tile_step,
         mirror_axes=config.augment.mirror_axes if config.augment.enabled else (),
         ignore_label=dataset.ignore_label,
@@ -149,10 +153,13 @@ def _training_facts(
     best: Mapping[str, Any],
     dice: Mapping[str, Any],
     date: str,
+    pretrained: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """The `training` object: no case names and no paths, since either can name a patient or a person."""
     config = record.config
-    recipe = {key: value for key, value in config.to_json().items() if key != "card"}
+    recipe = {key: value for key, value in config.to_json().items() if key not in ("card", "pretrained")}
+    if pretrained is not None:
+        recipe["pretrained"] = {key: pretrained[key] for key in _TOLD_OF_PRETRAINED}
     return {
         "dataset": card.dataset or dataset.name,
         "cases": {

@@ -1,7 +1,8 @@
 """The training loop.
 
 A run folder holds config.json, last.safetensors (the whole state, after every epoch and on interruption),
-best.safetensors (the weights of the best validation), metrics.jsonl and tensorboard/. Every batch is a function of the
+best.safetensors (the weights of the best validation), metrics.jsonl, tensorboard/ and, where the training started from
+a published file, pretrained.json. Every batch is a function of the
 step's number, so a run that is killed and resumed ends with the very weights of one that was not.
 """
 
@@ -19,11 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from MambaSegmentLib.devices import choose_device
-from MambaSegmentLib.errors import Cancelled, ConfigError, MambaSegmentError, ResourceError
-from MambaSegmentLib.models import build_model
+from MambaSegmentLib.errors import Cancelled, MambaSegmentError, ResourceError
+from MambaSegmentLib.models import encoder_to_freeze
 from MambaSegmentLib.progress import CancelToken
 
-from .augment import seeded
 from .average import WeightAverage
 from .card import card_from_table, check_card
 from .checkpoint import TrainingState, load_state, save_state, save_weights
@@ -31,13 +31,15 @@ from .config import OptimizerConfig, TrainingConfig
 from .data import CaseStore
 from .journal import Journal
 from .losses import build_loss
+from .network import HeldStill, build_network, patch_size_of
 from .prepare import PreparedDataset, open_work
-from .run_folder import BEST, LAST, change_epochs, check_unused, read_run, start_run
+from .pretrained import check_same_file, freeze_epochs_of, start_from, with_absolute_file
+from .run_folder import BEST, LAST, change_epochs, check_unused, read_pretrained, read_run, start_run
 from .sampler import Batch, Sampler, batches
 from .schedule import learning_rate
 from .validate import mean_per_label, overall, validate
 
-_INITIAL_WEIGHTS, _STEP = 2, 3  # purposes of random numbers; data.py has 0 and 1
+_STEP = 3  # purpose of random numbers; data.py has 0 and 1, network.py 2
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,16 @@ def fit(
         cancel: ends the run after the step under way, with its state saved.
     Raises:
         ConfigError: settings that do not fit each other or the data. ResourceError: no such device, or out of memory.
+        ShapeError: a patch that the network cannot take. BundleError: a pretrained file that cannot be used.
         Cancelled: on request, after saving; `resume` goes on.
     """
     check_unused(run)
     dataset = open_work(work)
     check_card(card_from_table(config.card), dataset.channels, dataset.labels)
+    config = with_absolute_file(config)
     trainer = _Trainer(dataset, run, config, device, time_budget_s)
-    start_run(run, work, config)  # not before everything fits: a wrong setting leaves no folder behind
+    pretrained = None if trainer.pretrained is None else trainer.pretrained.to_json()
+    start_run(run, work, config, pretrained)  # not before everything fits: a wrong setting leaves no folder behind
     return trainer.train(cancel)
 
 
@@ -96,26 +101,13 @@ def resume(
     record = read_run(run)
     if epochs is not None:
         record = change_epochs(run, record, epochs)
-    trainer = _Trainer(open_work(record.work), run, record.config, device, time_budget_s)
-    if (run / LAST).exists():
+    begun = (run / LAST).exists()
+    trainer = _Trainer(open_work(record.work), run, record.config, device, time_budget_s, fresh=not begun)
+    if begun:
         load_state(run / LAST, trainer.state)
+    elif trainer.pretrained is not None:
+        check_same_file(trainer.pretrained, read_pretrained(run))
     return trainer.train(cancel)
-
-
-def build_network(dataset: PreparedDataset, config: TrainingConfig) -> nn.Module:
-    """The network of a run, with its initial weights: the same for the same seed."""
-    given = {"in_channels": len(dataset.channels), "num_classes": dataset.class_count}
-    options = network_options(dataset, config)
-    clash = [name for name, value in given.items() if options[name] != value]
-    if clash:
-        raise ConfigError(f"network.options.{clash[0]} is {options[clash[0]]}, but the data has {given[clash[0]]}")
-    with seeded(np.random.SeedSequence((config.seed, _INITIAL_WEIGHTS))):
-        return build_model(config.network.name, options)
-
-
-def network_options(dataset: PreparedDataset, config: TrainingConfig) -> dict[str, Any]:
-    """All options of `build_model`: those of the configuration, and what the data determines."""
-    return {"in_channels": len(dataset.channels), "num_classes": dataset.class_count, **config.network.options}
 
 
 class _Trainer:
@@ -128,10 +120,11 @@ class _Trainer:
         config: TrainingConfig,
         device: str,
         time_budget_s: float | None,
+        *,
+        fresh: bool = True,
     ) -> None:
         self.dataset, self.run, self.config, self.budget_s = dataset, run, config, time_budget_s
         self.device = choose_device(device)
-        self.patch_size = config.data.patch_size or dataset.patch_size
         self.loss = build_loss(
             config.loss.name,
             regions_per_axis=config.loss.regions_per_axis,
@@ -139,7 +132,12 @@ class _Trainer:
             batch_dice=config.loss.batch_dice,
             deep_supervision_weights=config.loss.deep_supervision_weights,
         )
-        network = build_network(dataset, config).to(self.device)
+        network = build_network(dataset, config)
+        self.patch_size = patch_size_of(network, dataset, config)
+        # a checkpoint has all weights, so that a run under way needs the file no more
+        self.pretrained = start_from(network, config.pretrained) if fresh else None
+        network = network.to(self.device)
+        self.held = _held_still(network, config)
         average = None if config.ema_decay is None else WeightAverage(network, config.ema_decay)
         self.state = TrainingState(network, build_optimizer(config.optimizer, network), average)
         limit = config.data.memory_limit_gib * 2**30
@@ -156,6 +154,8 @@ class _Trainer:
         if config.cpu_threads is not None:
             torch.set_num_threads(config.cpu_threads)
         journal = Journal(self.run, finished_epochs, None if self.budget_s is not None else config.epochs)
+        if self.pretrained is not None:
+            journal.say(self.pretrained.summary())
         sampler = Sampler(self.training_cases, config, self.patch_size)
         try:
             feed = batches(sampler, state.step, in_background=self.device.type != "cpu")
@@ -190,6 +190,7 @@ class _Trainer:
             group["lr"] = rate
         seed_network(self.device, config.seed, state.step)
         state.network.train()
+        self.held.at(state.step)
         images, labels = (tensor.to(self.device) for tensor in batch)
         with self._autocast():
             logits = state.network(images)
@@ -263,6 +264,12 @@ class _Trainer:
     def _result(self) -> FitResult:
         epochs = -(-self.state.step // self.config.steps_per_epoch)
         return FitResult(self.run, epochs, self.state.best_dice, self.state.best_epoch)
+
+
+def _held_still(network: nn.Module, config: TrainingConfig) -> HeldStill:
+    """The pretrained encoder in the first epochs; nothing where there is none."""
+    epochs = freeze_epochs_of(network, config.pretrained)
+    return HeldStill(network, encoder_to_freeze(network) if epochs else [], epochs * config.steps_per_epoch)
 
 
 class _Clock:

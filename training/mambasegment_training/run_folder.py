@@ -13,7 +13,7 @@ from MambaSegmentLib.errors import ConfigError
 from .config import TrainingConfig, config_from_json
 from .storage import read_json, write_json
 
-LAST, BEST, CONFIG = "last.safetensors", "best.safetensors", "config.json"
+LAST, BEST, CONFIG, PRETRAINED = "last.safetensors", "best.safetensors", "config.json", "pretrained.json"
 _DISTRIBUTIONS = ("mambasegment", "mambasegment-training", "torch", "numpy", "batchgeneratorsv2")
 
 
@@ -33,9 +33,11 @@ class RunRecord:
     software: Mapping[str, str] = field(default_factory=dict)
 
 
-def start_run(run: Path, work: Path, config: TrainingConfig) -> RunRecord:
+def start_run(run: Path, work: Path, config: TrainingConfig, pretrained: Mapping[str, Any] | None = None) -> RunRecord:
     """Make a run folder.
 
+    Args:
+        pretrained: the published file that the network started from, and what became of it; for pretrained.json.
     Raises:
         ConfigError: the folder holds a run already, or cannot be written.
     """
@@ -46,7 +48,9 @@ def start_run(run: Path, work: Path, config: TrainingConfig) -> RunRecord:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise ConfigError(f"cannot make the run folder {run}: {problem.strerror or problem}") from problem
-    _write(run, record)
+    if pretrained is not None:
+        write_json(run / PRETRAINED, dict(pretrained))
+    _write(run, record)  # last: a folder with it holds a run
     return record
 
 
@@ -63,6 +67,17 @@ def read_run(run: Path) -> RunRecord:
         raise ConfigError(f"{run / CONFIG} is not of a run of mambatrain")
     work, config = Path(content["work"]), config_from_json(content["config"])
     return RunRecord(work, config, content.get("date"), content.get("software", {}))
+
+
+def read_pretrained(run: Path) -> dict[str, Any]:
+    """What pretrained.json says: at least file, sha256, encoder_only, freeze_epochs and the numbers of parameters.
+
+    Raises: ConfigError, when it is missing or damaged.
+    """
+    content = read_json(run / PRETRAINED, "start a new run")
+    if not isinstance(content, dict) or "sha256" not in content:
+        raise ConfigError(f"{run / PRETRAINED} is damaged; start a new run")
+    return content
 
 
 def change_epochs(run: Path, record: RunRecord, epochs: int) -> RunRecord:

@@ -19,16 +19,22 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Sampler:
-    """The batch of any step: a pure function of the configuration and the step's number."""
+    """The batch of any step: a pure function of the configuration and the step's number.
+
+    Args:
+        patch_size: voxels (K, J, I); two of them for slices across K.
+    """
 
     def __init__(self, store: CaseStore, config: TrainingConfig, patch_size: tuple[int, ...]) -> None:
         self._store = store
         self._config = config
-        self._patch_size = patch_size
         self._augmentation = Augmentation(config.augment, patch_size)
+        self._slices = len(patch_size) == 2
+        flat = (1,) if self._slices else ()
+        self._cut_size, self._source_size = (*flat, *patch_size), (*flat, *self._augmentation.source_size)
 
     def batch(self, step: int) -> Batch:
-        """Images float32 (B, C, K, J, I) and labels int64 (B, 1, K, J, I) of optimiser step `step`."""
+        """Images float32 (B, C, *patch) and labels int64 (B, 1, *patch) of optimiser step `step`."""
         size = self._config.data.batch_size
         samples = [self._sample(step * size + place) for place in range(size)]
         images, labels = zip(*samples, strict=True)
@@ -41,12 +47,14 @@ class Sampler:
         case = self._store[self._store.identifiers[case_at(position, len(self._store), config.seed)]]
         image, labels = cut_patch(
             case,
-            self._patch_size,
+            self._cut_size,
             np.random.default_rng(cut_seed),
             config.data.foreground_fraction,
-            self._augmentation.source_size,
+            self._source_size,
             config.data.small_cases,
         )
+        if self._slices:
+            image, labels = image[:, 0], labels[0]
         return self._augmentation(image, labels, augment_seed)
 
 

@@ -1,4 +1,4 @@
-// The way back. README.md beside the kernels has the equations; h_t = a_t g_t is what a step hands to the one before.
+// The way back. docs/scan.md has the equations; h_t = a_t g_t is what a step hands to the one before.
 
 // One walk along each chunk, forwards: the state before each tile, and the summary of the chunk for the derivative.
 // That derivative runs backwards, but its summary, sum over t of (a_first ... a_t) C_t dy_t, can be added up forwards,

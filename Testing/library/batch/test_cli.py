@@ -97,6 +97,20 @@ def test_killed_and_run_again_it_repeats_nothing_that_was_finished(a_model, a_fo
     assert os.listdir(temporary) == []  # noqa: PTH208
 
 
+def test_images_with_nan_are_done_where_that_is_allowed(a_model, tmp_path, capsys):
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    noise = np.random.default_rng(0).random((16, 16, 16), np.float32)
+    noise[0, 0, :5] = np.nan
+    write_volume(Volume(noise), images / "a.nrrd")
+    command = ["batch", str(images), "-m", a_model, "-o", str(out), "--device", "cpu", "--quiet"]
+    assert main(command) == 2
+    assert "NaN or infinity in 5 of 4096 voxels" in capsys.readouterr().err
+    assert main([*command, "--allow-nonfinite", "--json"]) == 0
+    (case,) = json.loads(capsys.readouterr().out)["cases"]
+    assert "in 5 of 4096 voxels, which were set to" in case["warnings"][0]
+
+
 def test_a_batch_that_was_finished_needs_no_worker(a_model, a_folder_of_cases, tmp_path, monkeypatch, capsys):
     """Nothing to do: told within a moment, without torch."""
     monkeypatch.setattr("MambaSegmentLib.worker.client.worker_command", lambda: ["/no/such/python"])

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -104,7 +105,8 @@ def test_a_journal_that_was_cut_off_costs_one_case(cases, plan):
     run_batch(cases, plan, again)
     assert again.did == ["c"]
     assert len(journal.read_bytes().splitlines()) == 5  # what is damaged stays, and nothing is glued to it
-    assert Journal(plan.folder).finished("c", run_batch(cases, plan, Segmenter()).outcomes[2].fingerprint, journal)
+    fingerprint = run_batch(cases, plan, Segmenter()).outcomes[2].fingerprint
+    assert Journal(plan.folder).finished("c", fingerprint, journal)
 
 
 @pytest.mark.parametrize("how", ["token", "worker", "interrupt"])
@@ -128,6 +130,46 @@ def test_stopping_leaves_a_report_and_the_next_run_goes_on(cases, plan, how):
     again = Segmenter()
     run_batch(cases, plan, again)
     assert again.did == [name for name in "abc" if name not in done]
+
+
+def test_two_batches_into_one_folder_are_one_too_many(cases, plan):
+    """The second one touches nothing; a lock that is left by a crash is none, since the system holds it."""
+
+    class Nosy(Segmenter):
+        def __call__(self, case, output):
+            with pytest.raises(ConfigError, match="another batch is writing into"):
+                run_batch(cases, plan, Segmenter())
+            assert not (plan.folder / "report.json").exists()
+            return super().__call__(case, output)
+
+    first = Nosy()
+    run_batch(cases, plan, first)
+    assert first.did == ["a", "b", "c"]
+    run_batch(cases, plan, Segmenter())
+
+
+def test_warnings_are_kept_through_journal_and_report(cases, plan):
+    class Warned(Segmenter):
+        def __call__(self, case, output):
+            return replace(super().__call__(case, output), warnings=("b lies elsewhere", "1 mm is assumed"))
+
+    run_batch(cases, plan, Warned())
+    again = Segmenter()
+    report = run_batch(cases, plan, again)
+    assert again.did == []
+    assert report.outcomes[1].warnings == ("b lies elsewhere", "1 mm is assumed")
+    with (plan.folder / "report.csv").open(encoding="utf-8-sig", newline="") as stream:
+        assert next(csv.DictReader(stream))["warnings"] == "b lies elsewhere; 1 mm is assumed"
+
+
+def test_a_journal_of_an_older_version_counts(cases, plan):
+    run_batch(cases, plan, Segmenter())
+    journal = plan.folder / FILE_NAME
+    entries = [json.loads(line) for line in journal.read_bytes().splitlines()]
+    journal.write_text("".join(json.dumps({k: v for k, v in e.items() if k != "warnings"}) + "\n" for e in entries))
+    again = Segmenter()
+    run_batch(cases, plan, again)
+    assert again.did == []
 
 
 @pytest.mark.parametrize("name", ["a.seg.nrrd", "report.csv", "report.json"])

@@ -54,6 +54,22 @@ def test_the_sequence_is_cut_only_where_channels_leave_threads_idle(blocks, tile
     assert numba_scan.count_chunks(blocks, tiles, threads) == chunks
 
 
+@pytest.mark.parametrize(
+    ("sequences", "blocks", "threads", "together"),
+    [(1, 4, 1, 4), (1, 4, 2, 2), (1, 4, 4, 1), (1, 12, 2, 3), (2, 5, 2, 1), (1, 1, 2, 1), (1, 96, 2, 4)],
+)
+def test_blocks_are_taken_together_as_long_as_no_thread_has_more_to_do(sequences, blocks, threads, together):
+    assert numba_scan.count_together(sequences, blocks, threads) == together
+
+
+@pytest.mark.parametrize("together", [2, 3, 4])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_blocks_taken_together(monkeypatch, together, groups):
+    monkeypatch.setattr(numba_scan, "count_together", lambda *_: together)
+    inputs = scan_inputs(batch=2, channels=72 * groups, length=130, groups=groups)  # blocks of 16, 16, 16, 16 and 8
+    assert_same(run(inputs, "numba", torch.float32), run(inputs, "reference", torch.float64), 1e-5)
+
+
 @pytest.mark.parametrize("chunks", [1, 3])
 def test_every_element_is_written(monkeypatch, chunks):
     """Memory that PyTorch hands out uninitialised is not a number here."""
@@ -199,3 +215,12 @@ def test_a_dtype_the_kernels_do_not_read_is_converted(monkeypatch):
     assert y.dtype == torch.float16
     expected = selective_scan(**{n: t.float() for n, t in inputs.items()}, delta_softplus=True, backend="numba")
     torch.testing.assert_close(y, expected.half(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("megabytes", [0, 1, 9])
+def test_large_pages_change_nothing_but_time(megabytes):
+    from MambaSegmentLib.kernels.huge_pages import on_huge_pages
+
+    tensor = torch.empty(megabytes << 18)
+    assert on_huge_pages(tensor) is tensor
+    assert tensor.fill_(1).sum() == megabytes << 18

@@ -1,7 +1,6 @@
 """What is Mamba-UNet's own: its channels, its names, its starting values. Its numbers: test_vss.py."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,14 +8,10 @@ from torch import nn
 
 from MambaSegmentLib.errors import BundleError, ConfigError
 from MambaSegmentLib.models import build_model, load_published_weights
-from Testing.formula_weights import formula_state_dict
+from Testing.library.models.vectors import VECTORS
 
-VECTOR = json.loads((Path(__file__).parents[1] / "data" / "vss_networks.json").read_text())["mamba_unet"]
-SMALL = VECTOR["options"]
-
-
-def published_weights():
-    return formula_state_dict({name: tuple(shape) for name, shape in VECTOR["published_shapes"].items()})
+VECTOR = VECTORS["mamba_unet"]
+SMALL = VECTOR.options
 
 
 def test_one_channel_is_tiled_to_three():
@@ -36,7 +31,7 @@ def test_other_numbers_of_channels_go_straight_in():
 @pytest.mark.parametrize("prefix", ["", "module.", "mamba_unet.", "module.mamba_unet.", "_orig_mod.mamba_unet."])
 def test_published_weights_load_with_any_usual_prefix(prefix):
     net = build_model("mamba_unet", SMALL)
-    weights = {prefix + name.removeprefix("mamba_unet."): tensor for name, tensor in published_weights().items()}
+    weights = {prefix + name.removeprefix("mamba_unet."): tensor for name, tensor in VECTOR.published_weights().items()}
     report = load_published_weights(net, weights)
     assert len(report.loaded) == len(net.state_dict()) == len(weights)
 

@@ -6,56 +6,19 @@ import pytest
 import torch
 
 from MambaSegmentLib.errors import BundleError, ConfigError
-from MambaSegmentLib.models import ARCHITECTURES, build_model, encoder_to_freeze, load_pretrained
+from MambaSegmentLib.models import (
+    ARCHITECTURES,
+    build_model,
+    encoder_to_freeze,
+    load_pretrained,
+    published_freeze_epochs,
+)
 from MambaSegmentLib.models.renaming import renamed
-
-DIMS, DEPTHS = [4, 8, 16, 32], [1, 1, 2, 1]
-NETWORKS = {
-    "mamba_unet": {"dims": DIMS, "depths": [1, 1, 1, 1]},
-    "swin_umamba": {
-        "feature_sizes": [4, *DIMS],
-        "hidden_size": 32,
-        "encoder_dims": DIMS,
-        "encoder_depths": DEPTHS,
-    },
-    "swin_umamba_d": {"dims": DIMS, "encoder_depths": DEPTHS},
-}
+from Testing.library.models.vmamba_file import NETWORKS, an_imagenet_file
 
 
 def a_small_net(name, in_channels=1):
     return build_model(name, {"in_channels": in_channels, "num_classes": 2, **NETWORKS[name]})
-
-
-def an_imagenet_file():
-    """Noise by the names of VMamba's first format, widths 4 to 32; written by hand, not by the map under test."""
-    shapes = {"patch_embed.proj.weight": (4, 3, 4, 4), "patch_embed.proj.bias": (4,)}
-    shapes |= {"patch_embed.norm.weight": (4,), "patch_embed.norm.bias": (4,)}
-    for stage, (dim, depth) in enumerate(zip(DIMS, DEPTHS, strict=True)):
-        inner, rank = 2 * dim, -(-dim // 16)
-        for block in range(depth):
-            prefix = f"layers.{stage}.blocks.{block}."
-            shapes |= {f"{prefix}ln_1.weight": (dim,), f"{prefix}ln_1.bias": (dim,)}
-            prefix += "self_attention."
-            shapes |= {
-                f"{prefix}x_proj_weight": (4, rank + 32, inner),
-                f"{prefix}dt_projs_weight": (4, inner, rank),
-                f"{prefix}dt_projs_bias": (4, inner),
-                f"{prefix}A_logs": (4 * inner, 16),
-                f"{prefix}Ds": (4 * inner,),
-                f"{prefix}in_proj.weight": (2 * inner, dim),
-                f"{prefix}conv2d.weight": (inner, 1, 3, 3),
-                f"{prefix}conv2d.bias": (inner,),
-                f"{prefix}out_norm.weight": (inner,),
-                f"{prefix}out_norm.bias": (inner,),
-                f"{prefix}out_proj.weight": (dim, inner),
-            }
-        if stage < 3:
-            prefix = f"layers.{stage}.downsample."
-            shapes |= {f"{prefix}reduction.weight": (2 * dim, 4 * dim)}
-            shapes |= {f"{prefix}norm.weight": (4 * dim,), f"{prefix}norm.bias": (4 * dim,)}
-    shapes |= {"norm.weight": (32,), "norm.bias": (32,), "head.weight": (10, 32), "head.bias": (10,)}
-    torch.manual_seed(1)
-    return {name: torch.randn(shape) for name, shape in shapes.items()}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +89,8 @@ def test_other_files_are_told_apart_and_change_nothing():
     prefixed = {f"mamba_unet.{key}": tensor for key, tensor in bare.items()}
     with pytest.raises(BundleError, match=r"newer VMamba release.*vssmtiny_dp01_ckpt_epoch_292"):
         load_pretrained(net, newer)
-    for wrong in (segmentation, segmentation["network_weights"], bare, prefixed):
+    ours = {"fold_0/encoder.patch_embed.norm.bias": torch.zeros(1)}
+    for wrong in (segmentation, segmentation["network_weights"], bare, prefixed, ours):
         with pytest.raises(BundleError, match=r"segmentation network.*models import"):
             load_pretrained(net, wrong)
     with pytest.raises(BundleError, match=r"not a VMamba-Tiny file: it holds conv1\.weight"):
@@ -137,7 +101,24 @@ def test_other_files_are_told_apart_and_change_nothing():
         BundleError, match=r"of another shape: layers\.3\.blocks\.0\.ln_1\.bias \(7,\) instead of \(32,\)"
     ):
         load_pretrained(net, {**file, "layers.3.blocks.0.ln_1.bias": torch.zeros(7)})
+    with pytest.raises(BundleError, match=r"missing: layers\.0\.blocks\.0\.ln_1\.weight"):
+        load_pretrained(net, {**file, "layers.0.blocks.0.ln_1.weight": "no tensor"})
+    with pytest.raises(BundleError, match=r"damaged; not a number or infinite: layers\.0\.blocks\.0\.ln_1\.bias;"):
+        load_pretrained(net, {**file, "layers.0.blocks.0.ln_1.bias": torch.full((4,), torch.nan)})
     assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items())
+
+
+def test_half_precision_weights_are_taken_as_they_are():
+    net, file = a_small_net("swin_umamba"), {key: tensor.half() for key, tensor in an_imagenet_file().items()}
+    report = load_pretrained(net, file)
+    for ours, theirs in report.sources.items():
+        assert net.state_dict()[ours].dtype == torch.float32
+        assert torch.equal(net.state_dict()[ours], file[theirs].float())
+
+
+@pytest.mark.parametrize(("name", "epochs"), [("mamba_unet", 0), ("swin_umamba", 10), ("swin_umamba_d", 10)])
+def test_the_authors_hold_the_encoder_still_for(name, epochs):
+    assert published_freeze_epochs(a_small_net(name)) == epochs
 
 
 def test_a_network_without_such_an_encoder_is_refused():

@@ -112,6 +112,7 @@ def test_something_else_than_tensors_is_refused(net):
         lambda theirs: {"network_weights": theirs, "current_epoch": 3},
         lambda theirs: {f"module.{name}": tensor for name, tensor in theirs.items()},
         lambda theirs: {f"network_weights.module._orig_mod.{name}": tensor for name, tensor in theirs.items()},
+        lambda theirs: {f"_orig_mod.module.{name}": tensor for name, tensor in theirs.items()},
     ],
 )
 def test_wrappers_are_taken_off(net, wrap):

@@ -1,7 +1,6 @@
 """What is Swin-UMamba's own: its two generations, its names, its starting values. Its numbers: test_vss.py."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,21 +9,16 @@ from torch import nn
 from MambaSegmentLib.errors import BundleError, ConfigError
 from MambaSegmentLib.models import build_model, load_published_weights
 from MambaSegmentLib.models.swin_umamba import generation_of
-from Testing.formula_weights import formula_state_dict
+from Testing.library.models.vectors import VECTORS
 
-VECTORS = json.loads((Path(__file__).parents[1] / "data" / "vss_networks.json").read_text())
 FIRST, SECOND = VECTORS["swin_umamba_first_release"], VECTORS["swin_umamba"]
-
-
-def published_weights(vector):
-    return formula_state_dict({name: tuple(shape) for name, shape in vector["published_shapes"].items()})
 
 
 def test_the_generations_differ_in_one_decoder_level():
     """The first is the second with that level passing its skip on; it never computes the deepest stage."""
     torch.manual_seed(0)
-    second = build_model("swin_umamba", {**FIRST["options"], "generation": 2}).eval()
-    first = build_model("swin_umamba", FIRST["options"]).eval()
+    second = build_model("swin_umamba", {**FIRST.options, "generation": 2}).eval()
+    first = build_model("swin_umamba", FIRST.options).eval()
     first.load_state_dict({name: second.state_dict()[name] for name in first.state_dict()})
     assert set(second.state_dict()) - set(first.state_dict()) == {
         f"decoder.4.{part}.weight" for part in ("enlarge", "block.conv1", "block.conv2", "block.shortcut")
@@ -48,35 +42,33 @@ def test_every_published_name_of_the_full_size_is_known(file, generation, tensor
 def test_weights_of_the_other_generation_are_refused_with_the_level_that_differs():
     with pytest.raises(BundleError, match=r"missing: decoder\.4\.enlarge\.weight"):
         load_published_weights(
-            build_model("swin_umamba", {**FIRST["options"], "generation": 2}), published_weights(FIRST)
+            build_model("swin_umamba", {**FIRST.options, "generation": 2}), FIRST.published_weights()
         )
     with pytest.raises(BundleError, match=r"unknown: decoder6\.transp_conv\.conv\.weight"):
         load_published_weights(
-            build_model("swin_umamba", {**SECOND["options"], "generation": 1}), published_weights(SECOND)
+            build_model("swin_umamba", {**SECOND.options, "generation": 1}), SECOND.published_weights()
         )
 
 
 def test_a_checkpoint_of_nnunet_training_is_opened():
     checkpoint = {
-        "network_weights": published_weights(SECOND),
+        "network_weights": SECOND.published_weights(),
         "trainer_name": "nnUNetTrainerSwinUMamba",
         "init_args": {"configuration": "2d"},
         "current_epoch": 350,
     }
-    net = build_model("swin_umamba", SECOND["options"])
+    net = build_model("swin_umamba", SECOND.options)
     assert len(load_published_weights(net, checkpoint).loaded) == len(net.state_dict())
 
 
 def test_weights_of_the_variant_are_refused_by_name():
     with pytest.raises(BundleError, match="build 'swin_umamba_d'"):
-        load_published_weights(
-            build_model("swin_umamba", SECOND["options"]), published_weights(VECTORS["swin_umamba_d"])
-        )
+        load_published_weights(build_model("swin_umamba", SECOND.options), VECTORS["swin_umamba_d"].published_weights())
 
 
 def test_starting_values():
     torch.manual_seed(0)
-    net = build_model("swin_umamba", {**SECOND["options"], "encoder_dims": [32, 64, 16, 16]})
+    net = build_model("swin_umamba", {**SECOND.options, "encoder_dims": [32, 64, 16, 16]})
     linear = [module for module in net.modules() if isinstance(module, nn.Linear)]
     assert all(0.015 < module.weight.std() < 0.025 for module in linear)
     assert net.stem[0].weight.abs().max() <= (2 * 7 * 7) ** -0.5  # the library's default, bounded
@@ -94,4 +86,4 @@ def test_starting_values():
 )
 def test_options_that_make_no_sense(options, message):
     with pytest.raises(ConfigError, match=message):
-        build_model("swin_umamba", {**SECOND["options"], **options})
+        build_model("swin_umamba", {**SECOND.options, **options})

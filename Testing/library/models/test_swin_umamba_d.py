@@ -1,7 +1,6 @@
 """What is Swin-UMamba†'s own: its names and starting values. Its numbers: test_vss.py."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,10 +8,9 @@ from torch import nn
 
 from MambaSegmentLib.errors import BundleError, ConfigError
 from MambaSegmentLib.models import build_model, load_published_weights
-from Testing.formula_weights import formula_state_dict
+from Testing.library.models.vectors import VECTORS
 
-VECTORS = json.loads((Path(__file__).parents[1] / "data" / "vss_networks.json").read_text())
-SMALL = VECTORS["swin_umamba_d"]["options"]
+SMALL = VECTORS["swin_umamba_d"].options
 
 
 def test_every_published_name_of_the_full_size_is_known(shared):
@@ -24,11 +22,10 @@ def test_every_published_name_of_the_full_size_is_known(shared):
 
 
 def test_weights_of_the_variant_with_the_other_decoder_are_refused_by_name():
-    shapes = VECTORS["swin_umamba"]["published_shapes"]
     with pytest.raises(BundleError, match="build 'swin_umamba'"):
         load_published_weights(
             build_model("swin_umamba_d", SMALL),
-            formula_state_dict({name: tuple(shape) for name, shape in shapes.items()}),
+            VECTORS["swin_umamba"].published_weights(),
         )
 
 

@@ -88,6 +88,24 @@ def test_the_model_is_warm_the_second_time_and_gone_after_unload(a_worker, a_mod
     assert "load_model" in a_worker.answer("case")["timings"]
 
 
+def test_models_stay_warm_as_far_as_the_memory_goes(a_worker, a_model_file, an_image, tmp_path):
+    """Two models in turn: both stay in a worker with room for them, and none in one that keeps nothing."""
+    models = [a_model_file("one"), a_model_file("two")]
+
+    def loads(worker):
+        for turn in range(4):
+            segment(worker, str(turn), an_image, models[turn % 2], tmp_path / "o.nrrd")
+            yield "load_model" in worker.answer(str(turn))["timings"]
+
+    assert list(loads(a_worker)) == [True, True, False, False]
+    forgetful = RawWorker([*TINY_WORKER, "--keep-mb", "0"])
+    try:
+        forgetful.next("ready", timeout_s=120)
+        assert list(loads(forgetful)) == [True] * 4
+    finally:
+        forgetful.end()
+
+
 def test_malformed_and_oversized_lines_fail_and_the_worker_lives_on(a_worker, a_model_file, an_image, tmp_path):
     a_worker.write(b"hello?\n")
     assert (first := a_worker.next("failed"))["job"] is None

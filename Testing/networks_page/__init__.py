@@ -1,0 +1,1 @@
+"""What docs/networks.md shows and nobody writes by hand: counts, claims and drawings, all from the networks."""

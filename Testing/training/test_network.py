@@ -1,0 +1,67 @@
+"""The network of a run, the patch it sees, and what is held still at first."""
+
+import pytest
+import torch
+from mambasegment_training.network import HeldStill, build_network, patch_size_of, planned_patch_size
+from torch import nn
+
+from MambaSegmentLib.errors import ConfigError, ShapeError
+
+VSS = {"name": "swin_umamba_d", "options": {"dims": [4, 8, 16, 32], "encoder_depths": [1, 1, 1, 1]}}
+FLAT = {"name": "lightm_unet", "options": {"spatial_dims": 2, "init_filters": 8}}
+
+
+@pytest.fixture
+def patch_of(prepared, tiny_config):
+    """The patch of a configuration; the planned one is (16, 16, 16)."""
+    assert prepared.patch_size == (16, 16, 16)
+    return lambda **changes: planned_patch_size(prepared, tiny_config(**({"augment": {}} | changes)))
+
+
+def test_the_planned_patch_is_enlarged_to_what_the_network_needs(patch_of):
+    assert patch_of() == (16, 16, 16)
+    assert patch_of(network=FLAT) == (16, 16)
+    assert patch_of(network=VSS) == (32, 32)
+
+
+def test_a_given_patch_is_kept(patch_of):
+    assert patch_of(data={"patch_size": [8, 16, 24]}) == (8, 16, 24)
+    assert patch_of(network=VSS, data={"patch_size": [32, 64]}) == (32, 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"data": {"patch_size": [16, 16]}}, ConfigError, r"\(16, 16\); lightm_unet here takes 3: \(K, J, I\)"),
+        ({"network": VSS, "data": {"patch_size": [1, 32, 32]}}, ConfigError, r"takes 2: \(J, I\), of a slice"),
+        ({"network": VSS, "augment": {"mirror_axes": [2]}}, ConfigError, "holds 2; the axes of this patch are 0 to 1"),
+        ({"network": VSS, "data": {"patch_size": [32, 48]}}, ShapeError, "each must be a multiple of 32"),
+        ({"data": {"patch_size": [16, 15, 16]}}, ShapeError, "each must be a multiple of 2"),
+    ],
+)
+def test_a_patch_that_does_not_fit_is_refused(patch_of, changes, error, message):
+    with pytest.raises(error, match=message):
+        patch_of(**changes)
+
+
+def test_the_patch_is_the_same_for_the_network_itself(prepared, tiny_config):
+    config = tiny_config(network=FLAT, augment={})
+    assert patch_size_of(build_network(prepared, config), prepared, config) == (16, 16)
+
+
+def test_what_is_held_gets_no_gradient_until_its_step():
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    held = HeldStill(network, ["0.weight"], 3)
+    for step in (0, 2, 3, 1, 4):  # in any order: a resumed run begins anywhere
+        held.at(step)
+        network.zero_grad()
+        network(torch.ones(1, 2)).sum().backward()
+        assert (network[0].weight.grad is None) == (step < 3)
+        assert network[0].bias.grad is not None
+
+
+def test_nothing_is_held_without_steps():
+    network = nn.Linear(2, 2)
+    network.weight.requires_grad_(False)  # for a reason of its own
+    HeldStill(network, ["weight"], 0).at(0)
+    assert not network.weight.requires_grad
