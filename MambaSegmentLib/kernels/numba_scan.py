@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,7 +88,8 @@ class _Plan:
         return sequences * math.ceil(self.blocks // sequences / together) * self.chunks
 
     def ends(self) -> Tensor:
-        return torch.empty(len(self.directions), self.blocks, self.chunks, self.padded + 1, LANES)
+        chunks = self.chunks if self.chunks > 1 else 0  # one chunk has no neighbours to tell
+        return torch.empty(len(self.directions), self.blocks, chunks, self.padded + 1, LANES)
 
 
 def _plan(directions: tuple[Direction, ...], softplus: bool, u: Tensor, A: Tensor, B: Tensor) -> _Plan:
@@ -270,8 +272,8 @@ def _run(
 
     def share(kernel: Any, from_k: int, to_k: int) -> None:
         def work(first: int, shares: int) -> None:
-            workspace = torch.zeros(floats + LANES)
-            on_a_line = workspace.data_ptr() + -workspace.data_ptr() % _LINE_BYTES
+            workspace = np.zeros(floats + LANES, np.float32)
+            on_a_line = workspace.ctypes.data + -workspace.ctypes.data % _LINE_BYTES
             numbers = (first, shares, jobs, from_k, to_k, plan.chunks, together, plan.blocks)
             kernel(*numbers, on_a_line, *inputs.arguments, *results(first))
 
