@@ -143,7 +143,9 @@ class _NumbaScan(torch.autograd.Function):
         assert u is not None and A is not None and B is not None
         plan = _plan(directions, softplus, u, A, B)
         rows = len(directions) * plan.channels
-        last = torch.zeros(plan.batch, rows, plan.states) if initial_state is None else _owned(initial_state)
+        # of several directions nobody asks for the last state: an empty tensor has the address 0
+        kept_states = plan.states if len(directions) == 1 else 0
+        last = torch.zeros(plan.batch, rows, kept_states) if initial_state is None else _owned(initial_state)
         added_to = len(directions) > 1 or plan.chunks > 1
         y = empty_map_like(u, torch.float32 if added_to else u.dtype)
         kept = any(ctx.needs_input_grad)
@@ -164,8 +166,8 @@ class _NumbaScan(torch.autograd.Function):
         plan: _Plan = ctx.plan
         *tensors, checkpoints = ctx.saved_tensors
         u, delta, _, B, C, D, z, bias, initial_state = tensors
-        rows = len(plan.directions) * plan.channels
-        adjoints = torch.zeros(plan.batch, rows, plan.states) if d_last is None else _owned(d_last)
+        assert d_last is not None  # PyTorch makes zeros of what has no derivative
+        adjoints = _owned(d_last)
         chunked = plan.chunks > 1
         du = empty_map_like(u, torch.float32 if chunked or len(plan.directions) > 1 else u.dtype)
         d_delta = empty_map_like(delta, torch.float32 if chunked else delta.dtype)
@@ -178,8 +180,8 @@ class _NumbaScan(torch.autograd.Function):
         floats = backward_workspace_floats(plan.padded)
         _run(plan, 1, kernels, floats, inputs, lambda share: (*results, *sums.of_share(share)))
         return (
-            None, None, du, d_delta, sums.A.sum(0), sums.placed(sums.B, B), sums.placed(sums.C, C),
-            None if D is None else sums.D.sum(0), dz, None if bias is None else sums.bias.sum(0),
+            None, None, du, d_delta, _total(sums.A), sums.placed(sums.B, B), sums.placed(sums.C, C),
+            None if D is None else _total(sums.D), dz, None if bias is None else _total(sums.bias),
             None if initial_state is None else adjoints,
         )  # fmt: skip
 
@@ -203,7 +205,7 @@ class _Sums:
 
     def placed(self, part: Tensor, like: Tensor) -> Tensor:
         """The sum of the shares, each direction's tokens back from the order of visit: the shape of B and C."""
-        total = part.sum(0) if len(part) > 1 else part[0]
+        total = _total(part)
         total = total[..., : self.length]
         if like.dim() == 4:
             return total
@@ -212,6 +214,11 @@ class _Sums:
         # the kernels count tokens in the order of the axes, whether visited backwards or not
         images = [Direction(d.axes).image(by_direction[:, k], spatial) for k, d in enumerate(self.plan.directions)]
         return torch.cat(images, dim=1)
+
+
+def _total(shares: Tensor) -> Tensor:
+    """Over the first axis, without a copy of a single one."""
+    return shares.sum(0) if len(shares) > 1 else shares[0]
 
 
 class _KernelInputs:

@@ -137,7 +137,7 @@ def _build(sources):
 
         together, blocks: of channels in a job, and in all. workspace: see workspace_floats.
         views .. tiles_in_sequence: see Inputs. All arrays by address, float32:
-        states (B, K D, N): the initial state on entry, the last one on return if there is one chunk.
+        states (B, K D, N) or 0: the initial state on entry, the last one on return if there is one chunk.
         checkpoints (K, blocks, tiles, N, LANES) or 0: the state at each tile's start.
         ends (K, blocks, chunks, N + 1, LANES): of each chunk, the state that zeros lead to, and the sum of its steps.
         """

@@ -248,7 +248,9 @@ def place_of_state(states, inputs, job, k):
 
 @helper
 def load_state(states, inputs, job, rows):
-    """(B, K D, N) -> (N, LANES); states beyond N, and channels beyond the width, stay as they are."""
+    """(B, K D, N), or the address 0 -> (N, LANES); states beyond N, and channels beyond the width, stay as they are."""
+    if states == 0:
+        return
     for k in range(job.width):
         place = place_of_state(states, inputs, job, k)
         for n in range(inputs.states):
@@ -257,6 +259,8 @@ def load_state(states, inputs, job, rows):
 
 @helper
 def store_state(rows, states, inputs, job):
+    if states == 0:
+        return
     for k in range(job.width):
         place = place_of_state(states, inputs, job, k)
         for n in range(inputs.states):
