@@ -79,8 +79,8 @@ def table(result: dict[str, Any]) -> str:
         f"Measured {on['date']} on {on['processor']}, {on['threads']} threads, "
         f"torch {on['torch']}, numba {on['numba']}.",
         "",
-        *scan_table(result["scan"]),
-        *directions_table(result["directions"]),
+        *(scan_table(result["scan"]) if "cpp" in result["scan"] else []),  # a file of before lacks these
+        *(directions_table(result["directions"]) if "directions" in result else []),
     ]
     lines += [
         "",
