@@ -430,15 +430,19 @@ def _interpolation(
 
 
 def _best(scores: Any, shape: Sequence[int], cancel: CancelToken | None) -> np.ndarray:
-    """Index of the largest of the arrays that `scores` yields, voxel by voxel; the first one on a tie."""
+    """Index of the largest of the arrays that `scores` yields, voxel by voxel; the first one on a tie, NaN never."""
     best = np.zeros(shape, dtype=np.uint16)
-    highest = np.full(shape, -np.inf, dtype=np.float32)
+    highest: np.ndarray | None = None
     for index, score in enumerate(scores):
         if cancel is not None:
             cancel.raise_if_cancelled()
-        better = score > highest
-        np.copyto(best, index, where=better)
-        np.copyto(highest, score, where=better)
+        if highest is None:
+            highest = np.fmax(score, np.float32(-np.inf))
+            continue
+        for of_best, of_highest, of_score in zip(best, highest, score, strict=True):  # a plane fits into the cache
+            better = of_score > of_highest
+            np.maximum(of_best, better * np.uint16(index), out=of_best)  # a later index is a larger one
+            np.fmax(of_highest, of_score, out=of_highest)
     return best
 
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BundleError, ConfigError
+from ..models.published import without_wrappers
 from ..normalization import Normalization
 from ..orientation import AS_STORED
 from ..preprocess import PreprocessingSpec
 from .dataset_json import DatasetFacts, channel, segments_of
 from .model import ORIENTATION_NOTE, ForeignModel, plain_name
-from .networks import architecture_of, options_of, without_wrappers
+from .networks import architecture_of, options_of
 from .nnunet import plan_file
 from .reading import Checkpoint
 from .sizes import inputs_of, outputs_of

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError
+from ..models.published import without_wrappers
 from ..models.registry import architecture_named
 from .plans import NetworkPlan, Plan
 from .sizes import SIZES_FROM_WEIGHTS
@@ -42,7 +43,6 @@ _MARKERS = (
     (r"encoder\.stages\.\d+\.blocks\.\d+\.conv1\.conv\.weight", "residual_encoder_unet"),
     (r"decoder\.upsample_layers\.\d+\.conv\.weight", "resenc_unet"),
 )
-_WRAPPERS = ("network_weights.", "module.", "_orig_mod.")
 
 
 def architecture_of(trainer: str | None, weights: Iterable[str]) -> str:
@@ -109,12 +109,6 @@ def options_of(
             "which hold the plan, or give --plans and --configuration"
         )
     return {**common, "spatial_dims": len(patch_size), **_planned(architecture, plan.network, patch_size)}
-
-
-def without_wrappers(name: str) -> str:
-    for prefix in _WRAPPERS:
-        name = name.removeprefix(prefix)
-    return name
 
 
 def _check_dimensions(architecture: str, patch_size: tuple[int, ...]) -> None:

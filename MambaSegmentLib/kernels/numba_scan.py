@@ -149,7 +149,7 @@ class _NumbaScan(torch.autograd.Function):
         added_to = len(directions) > 1 or plan.chunks > 1
         y = empty_map_like(u, torch.float32 if added_to else u.dtype)
         kept = any(ctx.needs_input_grad)
-        checkpoints = torch.empty(len(directions) if kept else 0, plan.blocks, plan.tiles, plan.padded, LANES)
+        checkpoints = torch.empty(len(directions) if kept else 0, plan.blocks, plan.tiles, plan.states, LANES)
         inputs = _KernelInputs(plan, tensors, {Y: y})
         ends = plan.ends()
         results = (last.data_ptr(), checkpoints.data_ptr() if kept else 0, ends.data_ptr())

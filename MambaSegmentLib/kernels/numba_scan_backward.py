@@ -123,7 +123,7 @@ def backward_tile(inputs, job, course, checkpoint, tiles, adjoints, sums):
     first = (course.steps - 1) * ROW_BYTES - last
     zero_rows(adjoints.d_step, course.steps)
     zero_rows(adjoints.d_drive, course.steps)
-    copy_rows(checkpoint, adjoints.replayed, inputs.padded)
+    copy_rows(checkpoint, adjoints.replayed, inputs.states)
     group = (job.b * inputs.directions + job.k) * inputs.groups + job.g
     for n in range(inputs.states):
         row = n * ROW_BYTES

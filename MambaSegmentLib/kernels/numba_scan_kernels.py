@@ -80,7 +80,7 @@ def finish_tile(job, course, tiles, add):
 @helper
 def checkpoint_of(checkpoints, inputs, job, blocks, tile):
     """Address in an array (K, blocks, tiles, N, LANES)."""
-    return checkpoints + ((job.k * blocks + job.block) * inputs.tiles + tile) * inputs.padded * ROW_BYTES
+    return checkpoints + ((job.k * blocks + job.block) * inputs.tiles + tile) * inputs.states * ROW_BYTES
 
 
 @helper
@@ -99,7 +99,7 @@ def forward_job(inputs, job, workspace, checkpoints, blocks, add):
         for index in range(count_members(job)):
             member, tiles = member_of(job, index), tiles_at(workspace, inputs.padded, index)
             if checkpoints != 0:
-                copy_rows(tiles.state, checkpoint_of(checkpoints, inputs, member, blocks, course.tile), inputs.padded)
+                copy_rows(tiles.state, checkpoint_of(checkpoints, inputs, member, blocks, course.tile), inputs.states)
             raw, x = map_rows(member, DELTA, course, tiles.step), map_rows(member, U, course, tiles.drive)
             prepare(inputs, raw, x, course.steps, tiles)
             forward_tile(inputs, member, course, b, c, tiles)
@@ -115,7 +115,7 @@ def correct_job(inputs, job, tiles, checkpoints, blocks):
             return
         course = course_of(visited, job, False)
         if checkpoints != 0:
-            add_to_rows(tiles.state, checkpoint_of(checkpoints, inputs, job, blocks, course.tile), inputs.padded)
+            add_to_rows(tiles.state, checkpoint_of(checkpoints, inputs, job, blocks, course.tile), inputs.states)
         raw = map_rows(job, DELTA, course, tiles.step)
         prepare(inputs, raw, raw, course.steps, tiles)
         zero_rows(tiles.drive, TILE)

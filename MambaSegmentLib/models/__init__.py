@@ -3,18 +3,15 @@
 from .pretrained import PretrainedReport, encoder_to_freeze, load_pretrained, published_freeze_epochs
 from .published import LoadReport, load_published_weights
 from .registry import ARCHITECTURES, Architecture, build_model
-from .weights_file import WeightsFile, read_weights_file
 
 __all__ = [
     "ARCHITECTURES",
     "Architecture",
     "LoadReport",
     "PretrainedReport",
-    "WeightsFile",
     "build_model",
     "encoder_to_freeze",
     "load_pretrained",
     "load_published_weights",
     "published_freeze_epochs",
-    "read_weights_file",
 ]

@@ -38,7 +38,7 @@ def load_published_weights(net: nn.Module, state_dict: Mapping[str, Any]) -> Loa
     """
     architecture = architecture_named(str(net.architecture_name))
     theirs = _tensors_of(state_dict)
-    reason = architecture.refuse_other_versions({_without_wrappers(name): tensor for name, tensor in theirs.items()})
+    reason = architecture.refuse_other_versions({without_wrappers(name): tensor for name, tensor in theirs.items()})
     if reason is not None:
         raise BundleError(reason)
     ours, differing = _by_our_names(theirs, architecture.published_names)
@@ -82,7 +82,7 @@ def _by_our_names(theirs: Mapping[str, Tensor], renaming: Renaming) -> tuple[dic
     ours: dict[str, str] = {}
     differing = []
     for name, tensor in theirs.items():
-        first = ours.setdefault(renamed(_without_wrappers(name), renaming), name)
+        first = ours.setdefault(renamed(without_wrappers(name), renaming), name)
         if first != name and not _same(theirs[first], tensor):
             differing.append(f"{first} and {name}")
     return ours, differing
@@ -92,7 +92,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
 
 
-def _without_wrappers(name: str) -> str:
+def without_wrappers(name: str) -> str:
     """Wrappers nest in any order: a compiled network may be trained in parallel, or the other way round."""
     while name.startswith(_WRAPPERS):
         for prefix in _WRAPPERS:

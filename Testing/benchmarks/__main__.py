@@ -15,13 +15,14 @@ import torch
 import MambaSegmentLib
 from MambaSegmentLib.files import atomic_path
 
-from . import cases, directions, networks, scan, training_step
+from . import cases, click, directions, networks, scan, training_step
 
 PARTS: dict[str, Callable[[], Any]] = {
     "scan": scan.run,
     "directions": directions.run,
     "training_step": training_step.run,
     "cases": cases.run,
+    "click": click.run,
     "networks": networks.run,
 }
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
@@ -79,20 +80,22 @@ def table(result: dict[str, Any]) -> str:
         f"Measured {on['date']} on {on['processor']}, {on['threads']} threads, "
         f"torch {on['torch']}, numba {on['numba']}.",
         "",
-        *scan_table(result["scan"]),
-        *directions_table(result["directions"]),
+        *(scan_table(result["scan"]) if "cpp" in result["scan"] else []),  # a file of before lacks these
+        *(directions_table(result["directions"]) if "directions" in result else []),
     ]
     lines += [
         "",
         "| what | time | peak memory |",
         "|---|---|---|",
-        f"| training step, compact LightM-UNet, patch {step['patch']} | {step['numba_s']:.2f} s "
+        f"| training step, compact LightM-UNet, patch {tuple(step['patch'])} | {step['numba_s']:.2f} s "
         f"({step['chunked_s']:.1f} s with the chunked scan) | |",
         _case_row("`segment`, hippocampus crop, cold start", whole["hippocampus_cold"]),
         _case_row("`segment`, 256 x 256 x 128 at 1 mm", whole["large_256x256x128"]),
         f"| `mambasegment --help` | {whole['help_s']:.2f} s | |",
     ]
-    if "networks" in result:  # a file written before this part existed lacks it
+    if "click" in result:  # a file written before a part existed lacks it
+        lines += click.table(result["click"])
+    if "networks" in result:
         lines += networks.table(result["networks"])
     return "\n".join(lines) + "\n"
 

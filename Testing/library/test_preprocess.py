@@ -131,6 +131,16 @@ def test_equal_scores_are_background():
     assert not restore_labels(np.zeros((3, 1, 1, 3), np.float32), prepared.undo).array.any()
 
 
+def test_the_best_class_is_the_first_of_the_largest_and_never_one_without_a_number():
+    prepared = preprocess([a_volume((1, 1, 5))], PreprocessingSpec(ZSCORE))
+    nan, inf = np.nan, np.inf
+    voxels = [(1, 3, 3), (nan, -5, -6), (2, nan, 1), (-inf, -inf, -1e30), (nan, nan, nan)]
+    scores = np.array(voxels, np.float32).T.reshape(3, 1, 1, 5)
+    before = scores.copy()
+    assert restore_labels(scores, prepared.undo).array.ravel().tolist() == [1, 1, 0, 2, 0]
+    np.testing.assert_array_equal(scores, before)
+
+
 def test_restoring_can_be_cancelled_and_checks_shapes():
     prepared = preprocess([a_volume()], PreprocessingSpec(ZSCORE))
     token = CancelToken()

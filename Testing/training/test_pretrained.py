@@ -200,10 +200,15 @@ def test_from_the_shell(prepared, a_file, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "settings", "code", "message"),
     [
-        ({"model": {"patch_embed.0.weight": 0, "layers.0.blocks.0.op.A_logs": 0}}, [], 3, "of a newer VMamba release"),
+        (
+            {"model": dict.fromkeys(("patch_embed.0.weight", "layers.0.blocks.0.op.A_logs"), torch.zeros(1))},
+            [],
+            3,
+            "of a newer VMamba release",
+        ),
         ({"network_weights": {"vssm_encoder.x": torch.zeros(1)}}, [], 3, "weights of a segmentation network"),
         ({"conv1.weight": torch.zeros(1)}, [], 3, "not a VMamba-Tiny file"),
-        (None, [], 3, "cannot be read: No such file"),
+        (None, [], 3, "there is no file"),
         ("file", ["network.name=lightm_unet", "network.options={}", "data.patch_size=none"], 2, "no VMamba encoder"),
         ("file", ["network.options.dims=[8, 16, 32, 64]"], 3, "of another shape: layers.0.blocks.0.ln_1.weight (4,)"),
         ("file", ["pretrained.freeze_epochs=-2"], 2, "pretrained.freeze_epochs is -2"),

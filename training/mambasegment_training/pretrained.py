@@ -8,12 +8,12 @@ from typing import Any
 from torch import nn
 
 from MambaSegmentLib.errors import BundleError, ConfigError
+from MambaSegmentLib.importing.reading import read_checkpoint
 from MambaSegmentLib.models import (
     PretrainedReport,
     encoder_to_freeze,
     load_pretrained,
     published_freeze_epochs,
-    read_weights_file,
 )
 
 from .config import PretrainedConfig, TrainingConfig
@@ -70,9 +70,9 @@ def start_from(network: nn.Module, config: PretrainedConfig) -> PretrainedStart 
         if config.encoder_only or config.freeze_epochs:
             raise ConfigError("pretrained.encoder_only and pretrained.freeze_epochs need pretrained.file, the weights")
         return None
-    file = read_weights_file(Path(config.file))
+    file = read_checkpoint(Path(config.file))
     try:
-        report = load_pretrained(network, file.content, encoder_only=config.encoder_only)
+        report = load_pretrained(network, file.weights, encoder_only=config.encoder_only)
     except BundleError as problem:
         raise BundleError(f"{config.file}: {problem}") from problem
     epochs = freeze_epochs_of(network, config)
