@@ -15,7 +15,7 @@ import torch
 import MambaSegmentLib
 from MambaSegmentLib.files import atomic_path
 
-from . import cases, click, directions, networks, scan, training_step
+from . import cases, click, directions, engine, networks, scan, training_step
 
 PARTS: dict[str, Callable[[], Any]] = {
     "scan": scan.run,
@@ -24,6 +24,7 @@ PARTS: dict[str, Callable[[], Any]] = {
     "cases": cases.run,
     "click": click.run,
     "networks": networks.run,
+    "engine": engine.run,
 }
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 
@@ -97,6 +98,8 @@ def table(result: dict[str, Any]) -> str:
         lines += click.table(result["click"])
     if "networks" in result:
         lines += networks.table(result["networks"])
+    if "engine" in result:
+        lines += engine.table(result["engine"])
     return "\n".join(lines) + "\n"
 
 
