@@ -109,7 +109,7 @@ def table(result: dict[str, Any]) -> list[str]:
     """Lines of the page."""
     lines = [
         "",
-        "| the engine, medians | time | beside nnU-Net's | memory beyond the start | beside nnU-Net's | everything but the "
+        "| the engine, medians | time | beside nnU-Net's | memory beyond the start | beside nnU-Net's | all but the "
         "network |",
         "|---|---|---|---|---|---|",
     ]
