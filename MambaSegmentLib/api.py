@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, ImageError
+from .extras import Extras, with_statistics
 from .inputs import collected_warnings, ready_for_model
 from .manifest import Manifest
 from .progress import CancelToken, Progress, ProgressCallback
+from .provenance import write_sidecar
 from .volume import Volume
 
 if TYPE_CHECKING:
+    from .dicom_seg import SourceSeries
     from .inference.predictor import Predictor, SegmentationResult
 
 Image = Volume | str | Path
@@ -27,12 +30,14 @@ class Model:
     Attributes:
         path: the file it came from.
         load_s: seconds that loading took.
+        options: of `load_model`, for the record.
     """
 
     path: Path
     manifest: Manifest
     predictor: "Predictor"
     load_s: float
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def segment(
         self,
@@ -41,6 +46,7 @@ class Model:
         series: Series = None,
         strict: bool = False,
         allow_nonfinite: bool = False,
+        extras: Extras = Extras(),
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
     ) -> "SegmentationResult":
@@ -53,11 +59,12 @@ class Model:
                 channels a list in the model's order, with "" for those that need none.
             strict: refuse channels that do not lie on the grid of the first one, rather than resample them.
             allow_nonfinite: go on with voxels that are NaN or infinite, set to the smallest finite value of the image.
+            extras: what to measure and write besides, all but `sidecar`.
             progress: called with a Progress, in this thread.
             cancel: may be set from any thread.
         Returns:
             A SegmentationResult: `labels` (a Volume on the grid of the first image), `segments`, `timings`,
-            `warnings`.
+            `warnings`, `measures`.
         Raises:
             MambaSegmentError: whatever of `errors.py` went wrong.
         """
@@ -76,9 +83,19 @@ class Model:
             ready = ready_for_model(volumes, names, strict=strict, allow_nonfinite=allow_nonfinite)
             del volumes  # what was resampled is not needed as it was
             read_s = time.perf_counter() - started
-            result = self.predictor.segment(ready, progress=progress, cancel=cancel)
+            result = self._predict(ready, extras, progress, cancel)
         timings = {"load_model": self.load_s, "read": read_s, **result.timings}
         return replace(result, timings=timings, warnings=tuple(warnings))
+
+    def _predict(
+        self, volumes: list[Volume], extras: Extras, progress: ProgressCallback | None, cancel: CancelToken
+    ) -> "SegmentationResult":
+        from .inference.score_files import score_files
+
+        with score_files(extras, volumes[0], self.manifest) as scores:
+            result = self.predictor.segment(volumes, progress=progress, cancel=cancel, listener=scores.listener)
+        result = replace(result, measures=scores.mean_uncertainty())
+        return with_statistics(result, volumes[0], extras)
 
 
 def load_model(
@@ -102,7 +119,8 @@ def load_model(
 
     bundle = read_bundle(path)
     predictor = Predictor(bundle, device, step=step, quality=quality)
-    return Model(path, bundle.manifest, predictor, time.perf_counter() - started)
+    options = {"step": step, "quality": quality}
+    return Model(path, bundle.manifest, predictor, time.perf_counter() - started, options)
 
 
 def segment(
@@ -115,6 +133,7 @@ def segment(
     series: Series = None,
     strict: bool = False,
     allow_nonfinite: bool = False,
+    extras: Extras = Extras(),
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> "SegmentationResult":
@@ -123,20 +142,39 @@ def segment(
     Args:
         images, series, strict, allow_nonfinite, progress, cancel: as for `Model.segment`.
         model: a file, a name in the store, or a loaded Model.
-        output: `.seg.nrrd`, `.nrrd`, `.nii.gz`, `.nii` or `.mha`; checked before work starts.
+        output: `.seg.nrrd`, `.nrrd`, `.nii.gz`, `.nii`, `.mha`, or `.dcm` where the first image is the folder of a
+            DICOM series; checked before work starts.
+        extras: what to measure and write besides; checked before work starts.
         device, quality: as for `load_model`; a loaded Model keeps its own.
     Returns:
         A SegmentationResult.
     """
+    given = [image for image in _listed(images) if not isinstance(image, Volume)]
     if output is not None:
-        check_output(output, [image for image in _listed(images) if not isinstance(image, Volume)])
+        check_output(output, given)
+    extras.check(None if output is None else Path(output), given)
     loaded = model if isinstance(model, Model) else load_model(model, device, quality=quality)
+    listed = in_channel_order(images, loaded.manifest)
+    of_first = series_of_channels(series, len(listed))[0]
+    source = _dicom_source(output, listed[0], of_first)
     result = loaded.segment(
-        images, series=series, strict=strict, allow_nonfinite=allow_nonfinite, progress=progress, cancel=cancel
+        images,
+        series=series,
+        strict=strict,
+        allow_nonfinite=allow_nonfinite,
+        extras=extras,
+        progress=progress,
+        cancel=cancel,
     )
-    if output is None:
-        return result
-    return replace(result, timings={**result.timings, "write": _write(result, Path(output), progress)})
+    if output is not None:
+        with collected_warnings() as warnings:
+            seconds = _write(result, Path(output), loaded.manifest, source, progress)
+        timings = {**result.timings, "write": seconds}
+        result = replace(result, timings=timings, warnings=(*result.warnings, *warnings))
+    if extras.sidecar is not None:
+        options = {"strict": strict, "allow_nonfinite": allow_nonfinite, "series": of_first}
+        write_sidecar(extras, loaded, listed, output, options, result)
+    return result
 
 
 def in_channel_order(images: Images, manifest: Manifest) -> list[Image]:
@@ -161,7 +199,13 @@ def in_channel_order(images: Images, manifest: Manifest) -> list[Image]:
     return listed
 
 
-def check_case(images: "list[Path] | dict[str, Path]", output: Path, model: str | Path, series: Series = None) -> None:
+def check_case(
+    images: "list[Path] | dict[str, Path]",
+    output: Path,
+    model: str | Path,
+    series: Series = None,
+    extras: Extras = Extras(),
+) -> None:
     """Refuse what cannot succeed before torch is imported, a model is loaded or anything is computed.
 
     Raises:
@@ -174,11 +218,13 @@ def check_case(images: "list[Path] | dict[str, Path]", output: Path, model: str 
 
     paths = list(images.values()) if isinstance(images, dict) else images
     check_output(output, paths)
+    extras.check(output, paths)
     for path in paths:
         if not exists(path):
             raise ImageError(f"{path} does not exist; check the path")
     manifest = read_manifest(find_model(model))
     listed = in_channel_order(dict(images) if isinstance(images, dict) else list(images), manifest)
+    _check_dicom_source(output, listed[0])
     series_of_channels(series, len(listed))
 
 
@@ -186,12 +232,15 @@ def check_output(output: str | Path, images: Sequence[str | Path]) -> None:
     """Refuse an output that could not be written after the work, or that would replace an image.
 
     Raises:
-        ImageError.
+        ImageError. ConfigError: DICOM SEG without the packages for it.
     """
-    from .image_io import exists
-    from .segmentation_io import check_output_path
+    from .dicom_seg import check_available, is_dicom_seg
+    from .image_io import check_writable, exists
+    from .segmentation_io import SUPPORTED_ENDINGS
 
-    check_output_path(output)
+    check_writable(Path(output), (*SUPPORTED_ENDINGS, ".dcm"))
+    if is_dicom_seg(output):
+        check_available()
     output = Path(output)
     for path in map(Path, images):
         if exists(output) and exists(path) and path.samefile(output):
@@ -241,13 +290,44 @@ def _as_volume(
     return volume
 
 
-def _write(result: "SegmentationResult", output: Path, progress: ProgressCallback | None) -> float:
+def _check_dicom_source(output: str | Path | None, image: Image) -> None:
+    from .dicom_seg import is_dicom_seg
+
+    if output is not None and is_dicom_seg(output) and (isinstance(image, Volume) or not Path(image).is_dir()):
+        raise ImageError(
+            f"a DICOM segmentation refers to the slices of a DICOM series, but the first image is "
+            f"{'no file' if isinstance(image, Volume) else image}; give the folder of the series, or name the output "
+            ".seg.nrrd or .nii.gz"
+        )
+
+
+def _dicom_source(output: str | Path | None, image: Image, series: str) -> "SourceSeries | None":
+    """The series that a DICOM segmentation refers to; read before the work, so that what is wrong shows at once."""
+    from .dicom_seg import is_dicom_seg, read_source
+
+    _check_dicom_source(output, image)
+    if output is None or not is_dicom_seg(output) or isinstance(image, Volume):
+        return None
+    return read_source(Path(image), series or None)
+
+
+def _write(
+    result: "SegmentationResult",
+    output: Path,
+    manifest: Manifest,
+    source: "SourceSeries | None",
+    progress: ProgressCallback | None,
+) -> float:
+    from .dicom_seg import write_dicom_seg
     from .segmentation_io import write_segmentation
 
     started = time.perf_counter()
     if progress is not None:
         progress(Progress("write", 0, 1))
-    write_segmentation(result.labels, result.segments, output)
+    if source is None:
+        write_segmentation(result.labels, result.segments, output)
+    else:
+        write_dicom_seg(result.labels, result.segments, output, source, manifest)
     if progress is not None:
         progress(Progress("write", 1, 1, 0.0))
     return time.perf_counter() - started

@@ -1,10 +1,10 @@
 """Predictor: a bundle and a device; volumes in, labels on the same grid out."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from MambaSegmentLib.quality import mirror_axes_for
 from MambaSegmentLib.segments import SegmentInfo
 from MambaSegmentLib.volume import Volume
 
-from .restoring import restore_slabs
+from .restoring import ScoreListener, restore_slabs
 from .sliding import SlidingWindow
 
 _P = ParamSpec("_P")
@@ -32,15 +32,17 @@ class SegmentationResult:
     Attributes:
         labels: uint8 or uint16, on exactly the grid of the first input.
         segments: the meaning of the label values.
-        timings: seconds spent on each stage: load_model, read, preprocess, network, restore, write; only
+        timings: seconds spent on each stage: load_model, read, preprocess, network, restore, measure, write; only
             those that took place.
         warnings: what a person should know about the images, as sentences.
+        measures: what was asked to be measured, by label value; keys of `SegmentStatistics`, and mean_uncertainty.
     """
 
     labels: Volume
     segments: tuple[SegmentInfo, ...]
     timings: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    measures: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class Predictor:
@@ -73,7 +75,12 @@ class Predictor:
         )
 
     def segment(
-        self, volumes: Sequence[Volume], *, progress: ProgressCallback | None = None, cancel: CancelToken | None = None
+        self,
+        volumes: Sequence[Volume],
+        *,
+        progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+        listener: ScoreListener | None = None,
     ) -> SegmentationResult:
         """Segment one case.
 
@@ -81,6 +88,7 @@ class Predictor:
             volumes: one per channel in the bundle's order, on one grid.
             progress: called in this thread, before and after each stage and after each tile.
             cancel: looked at between stages, tiles and layers.
+            listener: gets the scores of each slice, as for `restore_slabs`.
         Raises:
             ConfigError, GeometryError, ImageError: as `preprocess`. ResourceError: not enough memory.
             BundleError: a network that does not give what its description says. Cancelled: on request.
@@ -101,6 +109,7 @@ class Predictor:
                     self.manifest.class_values,
                     overlapping=bool(self.manifest.regions),
                     cancel=cancel,
+                    listener=listener,
                 )
             report(Progress("restore", 1, 1, 0.0))
         return SegmentationResult(labels, self.manifest.segments, timings)

@@ -132,7 +132,8 @@ class Options(_Message):
     Attributes:
         device: as for `devices.choose_device`.
         overlap: of neighbouring tiles, 0 to 0.9; None takes the model's.
-        statistics: count voxels and millilitres of each segment.
+        statistics: measure each segment, as `SegmentStatistics` says.
+        uncertainty, probabilities, sidecar: files to write besides, as for `extras.Extras`.
         strict, allow_nonfinite, series: as for `api.Model.segment`; of no effect on a model, and so on `load`.
     """
 
@@ -142,6 +143,9 @@ class Options(_Message):
     strict: bool = field(default=False, metadata=_is(_flag))
     allow_nonfinite: bool = field(default=False, metadata=_is(_flag))
     series: tuple[str, ...] = field(default=(), metadata=_is(_list_of(_any_text)))
+    uncertainty: str | None = field(default=None, metadata=_is(_optional(_text)))
+    probabilities: str | None = field(default=None, metadata=_is(_optional(_text)))
+    sidecar: str | None = field(default=None, metadata=_is(_optional(_text)))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -232,7 +236,8 @@ class Result(_Message):
 
     Attributes:
         files: what was written.
-        segments: `SegmentInfo.to_json` of each; with statistics also `voxels` and `volume_ml`.
+        segments: `SegmentInfo.to_json` of each; with statistics also the figures of `SegmentStatistics`, with
+            uncertainty also `mean_uncertainty`.
         timings: seconds of each stage.
         warnings: what a person should know about the images, as sentences.
     """

@@ -36,6 +36,7 @@ from .streams import Outlet, lines_of
 
 if TYPE_CHECKING:
     from ..api import Model
+    from ..extras import Extras
     from ..inference.predictor import SegmentationResult
 
 _log = logging.getLogger(__name__)
@@ -172,8 +173,8 @@ class Server:
 
         tell = self._teller(job)
         tell(Progress("read", 0, 1))  # at once: the click was heard
-        images = _images(command)
-        check_case(images, Path(command.output), command.model, command.options.series)
+        images, extras = _images(command), _extras(command.options)
+        check_case(images, Path(command.output), command.model, command.options.series, extras)
         model, timings = self._model(command.model, command.options, tell)
         result = segment(
             images,
@@ -182,12 +183,13 @@ class Server:
             series=command.options.series,
             strict=command.options.strict,
             allow_nonfinite=command.options.allow_nonfinite,
+            extras=extras,
             progress=tell,
             cancel=job.cancel,
         )
         timings |= {stage: seconds for stage, seconds in result.timings.items() if stage != "load_model"}
-        segments = _segments(result, command.options.statistics)
-        return Result(job.name, (command.output,), segments, timings, result.warnings)
+        files = (command.output, *(str(file) for file in extras.files))
+        return Result(job.name, files, _segments(result), timings, result.warnings)
 
     def _model(self, name: str, options: Options, tell: ProgressCallback) -> "tuple[Model, dict[str, float]]":
         """The model and, if it was not there already, the seconds that loading took."""
@@ -236,13 +238,12 @@ def _images(command: Segment) -> list[Path] | dict[str, Path]:
     return {name: Path(path) for name, path in command.inputs.items()}
 
 
-def _segments(result: "SegmentationResult", statistics: bool) -> tuple[dict[str, Any], ...]:
-    entries = {segment.value: segment.to_json() for segment in result.segments}
-    if statistics:
-        from ..review.measure import volumes_ml, voxel_counts
+def _extras(options: Options) -> "Extras":
+    from ..extras import Extras
 
-        counts = voxel_counts(result.labels.array, list(entries))
-        volumes = volumes_ml(result.labels.array, result.labels.spacing_mm, list(entries))
-        for value, entry in entries.items():
-            entry.update(voxels=int(counts[value]), volume_ml=float(volumes[value]))
-    return tuple(entries.values())
+    paths = {name: getattr(options, name) for name in ("uncertainty", "probabilities", "sidecar")}
+    return Extras(statistics=options.statistics, **{name: Path(path) for name, path in paths.items() if path})
+
+
+def _segments(result: "SegmentationResult") -> tuple[dict[str, Any], ...]:
+    return tuple({**segment.to_json(), **result.measures.get(segment.value, {})} for segment in result.segments)

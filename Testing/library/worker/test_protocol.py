@@ -67,6 +67,7 @@ def test_the_line_is_what_the_design_says():
     assert json.loads(encode(Segment("7", ("a",), "m", "o")))["options"] == {
         "device": "auto", "overlap": None, "statistics": False,
         "strict": False, "allow_nonfinite": False, "series": [],
+        "uncertainty": None, "probabilities": None, "sidecar": None,
     }  # fmt: skip
 
 
