@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, ImageError
-from .extras import Extras, with_statistics
+from .extras import NOTHING, Extras, with_statistics
 from .inputs import collected_warnings, ready_for_model
 from .manifest import Manifest
 from .progress import CancelToken, Progress, ProgressCallback
@@ -46,7 +46,7 @@ class Model:
         series: Series = None,
         strict: bool = False,
         allow_nonfinite: bool = False,
-        extras: Extras = Extras(),
+        extras: Extras = NOTHING,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
     ) -> "SegmentationResult":
@@ -133,7 +133,7 @@ def segment(
     series: Series = None,
     strict: bool = False,
     allow_nonfinite: bool = False,
-    extras: Extras = Extras(),
+    extras: Extras = NOTHING,
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> "SegmentationResult":
@@ -204,7 +204,7 @@ def check_case(
     output: Path,
     model: str | Path,
     series: Series = None,
-    extras: Extras = Extras(),
+    extras: Extras = NOTHING,
 ) -> None:
     """Refuse what cannot succeed before torch is imported, a model is loaded or anything is computed.
 

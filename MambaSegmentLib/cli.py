@@ -207,7 +207,7 @@ def _segment(arguments: argparse.Namespace) -> None:
     from .api import segment as segment_case
 
     step = _step(arguments.overlap)
-    images, extras = _images(arguments), _extras(arguments)
+    extras, images = _extras(arguments), _images(arguments)
     _check_segment(arguments, images, extras)
     with _shown_progress(arguments) as progress:
         if progress is not None:

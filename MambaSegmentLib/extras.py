@@ -73,6 +73,9 @@ class Extras:
         return ((path, endings) for path, endings in of_kinds if path is not None)
 
 
+NOTHING = Extras()
+
+
 def with_statistics(result: "SegmentationResult", image: Volume, extras: Extras) -> "SegmentationResult":
     """The result with the figures of each segment, and the file of them written, if they are wanted.
 
