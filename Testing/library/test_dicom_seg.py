@@ -22,6 +22,7 @@ from MambaSegmentLib.extras import Extras
 from MambaSegmentLib.segments import Code, SegmentInfo, Terminology
 from Testing.dicom_files import COLUMN, NORMAL, ORIGIN, ROW, STEP_MM, write_series, write_slice
 
+pytest.importorskip("highdicom", reason="DICOM segmentations need pip install mambasegment[dicom]")
 LIVER = Terminology(
     Code("SCT", "123037004", "Anatomical Structure"), Code("SCT", "10200004", "Liver"), Code("SCT", "7771000", "Left")
 )
