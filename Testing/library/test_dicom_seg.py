@@ -31,6 +31,7 @@ SEGMENTS = (
     SegmentInfo(3, "no code", (1.0, 0.0, 0.0)),
     SegmentInfo(300, "empty", (0.0, 0.0, 1.0), LIVER),
 )
+LIVER_ALONE = (SegmentInfo(1, "Liver", (0.8, 0.4, 0.3), LIVER),)
 FRAME = "1.2.3.99"  # Frame of Reference UID
 POINT_IJK = (3, 2, 1)
 POINT_LPS = ORIGIN + 3 * 0.75 * ROW + 2 * 0.5 * COLUMN + 1 * STEP_MM * NORMAL  # spacing: see Testing/dicom_files.py
@@ -134,6 +135,30 @@ def test_dcmqi_finds_the_point_too(written, tmp_path):
     facts = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     assert [group[0]["SegmentLabel"] for group in facts["segmentAttributes"]] == ["Löwe 肝", "no code", "empty"]
     assert facts["segmentAttributes"][0][0]["recommendedDisplayRGBValue"] == [0, 255, 0]
+
+
+def test_the_liver_of_a_real_ct_lies_where_another_program_put_it(shared, a_manifest, tmp_path):
+    """dcmqi's own example: its segmentation as labels, written anew, must have the same voxels at the same places."""
+    import highdicom
+
+    folder = shared / "data" / "dicom_ct_with_seg"
+    theirs, source = highdicom.seg.segread(folder / "liver_seg.dcm"), read_source(folder / "ct")
+    ct = read_dicom_series(folder / "ct")
+    slices = [str(header.SOPInstanceUID) for header in source.headers]
+    frames = theirs.get_pixels_by_source_instance(
+        slices, combine_segments=True, ignore_spatial_locations=True, assert_missing_frames_are_empty=True
+    )
+    write_dicom_seg(ct.with_array(frames.astype(np.uint8)), LIVER_ALONE, tmp_path / "o.dcm", source, a_manifest())
+    ours = highdicom.seg.segread(tmp_path / "o.dcm")
+    assert _places(ours).shape == (107098, 3)
+    np.testing.assert_allclose(_places(ours), _places(theirs), atol=2e-3)  # places are rounded to 1 µm
+
+
+def _places(segmentation) -> np.ndarray:
+    """Of all voxels of all segments in mm, in a fixed order."""
+    volume = segmentation.get_volume(combine_segments=True)
+    places = volume.map_indices_to_reference(np.argwhere(volume.array))
+    return np.unique(np.round(places, 3), axis=0)
 
 
 def test_labels_without_a_voxel_are_written_as_empty_frames(series, labels, a_manifest, tmp_path):
