@@ -94,7 +94,7 @@ class Model:
 
         with score_files(extras, volumes[0], self.manifest) as scores:
             result = self.predictor.segment(volumes, progress=progress, cancel=cancel, listener=scores.listener)
-        result = replace(result, measures=scores.mean_uncertainty())
+            result = replace(result, measures=scores.finish(result.labels))
         return with_statistics(result, volumes[0], extras)
 
 

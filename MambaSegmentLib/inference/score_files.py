@@ -75,20 +75,30 @@ class ScoreFiles:
         self.probabilities: NrrdMap | None = None
         self._temperature = temperature
         self._regions = regions
-        self._sums = np.zeros(0)
-        self._counts = np.zeros(0, np.int64)
+        self._filled = False
 
     @property
     def listener(self) -> ScoreListener | None:
         """None where no file is open, so that nothing is computed."""
         return self._take if self.uncertainty is not None or self.probabilities is not None else None
 
-    def mean_uncertainty(self) -> dict[int, dict[str, Any]]:
-        """By label value, the mean over the voxels that have it; labels without voxels are left out."""
+    def finish(self, labels: Volume) -> dict[int, dict[str, Any]]:
+        """To be called when all slices are there, before the files are closed.
+
+        Returns:
+            By label value, the mean uncertainty of the voxels that have it; labels without voxels are left out.
+        """
+        self._fill_background()  # where nothing was worth computing, no slice came
         if self.uncertainty is None:
             return {}
-        values = (int(value) for value in np.flatnonzero(self._counts) if value)
-        return {value: {"mean_uncertainty": float(self._sums[value] / self._counts[value])} for value in values}
+        size = int(labels.array.max()) + 1
+        sums, counts = np.zeros(size), np.zeros(size, np.int64)
+        for k, plane in enumerate(labels.array):
+            with self.uncertainty.writing(4 * plane.size) as (volume,):
+                sums += np.bincount(plane.ravel(), volume[k].ravel(), minlength=size)
+            counts += np.bincount(plane.ravel(), minlength=size)
+        values = (int(value) for value in np.flatnonzero(counts) if value)
+        return {value: {"mean_uncertainty": float(sums[value] / counts[value])} for value in values}
 
     def _take(self, undo: Undo, row: int, scores: torch.Tensor, labels: np.ndarray) -> None:
         scaled = scores.float() / self._temperature
@@ -96,23 +106,23 @@ class ScoreFiles:
             self._keep_probabilities(self.probabilities, undo, row, scaled)
         if self.uncertainty is not None:
             entropy = (region_entropy(scaled) if self._regions else class_entropy(scaled)).numpy()
-            self._add(entropy, labels)
             with self.uncertainty.writing(entropy.nbytes) as (volume,):
                 undo.turn.apply(volume)[undo.crop_slices][row] = entropy
 
     def _keep_probabilities(self, file: NrrdMap, undo: Undo, row: int, scores: torch.Tensor) -> None:
-        if row == 0 and not self._regions and undo.crop_shape != tuple(undo.shape[axis] for axis in undo.turn.axes):
-            file.fill(0, 1.0)  # outside the crop all is background
+        if undo.crop_shape != tuple(undo.shape[axis] for axis in undo.turn.axes):
+            self._fill_background()
+        self._filled = True
         found = (torch.sigmoid(scores) if self._regions else torch.softmax(scores, dim=0)).numpy()
         with file.writing(found.nbytes) as volumes:
             for volume, probability in zip(volumes, found, strict=True):
                 undo.turn.apply(volume)[undo.crop_slices][row] = probability
 
-    def _add(self, entropy: np.ndarray, labels: np.ndarray) -> None:
-        size = max(len(self._sums), int(labels.max()) + 1)
-        flat = labels.ravel()
-        self._sums = _longer(self._sums, size) + np.bincount(flat, entropy.ravel(), minlength=size)
-        self._counts = _longer(self._counts, size) + np.bincount(flat, minlength=size)
+    def _fill_background(self) -> None:
+        """Outside the crop all is background; once, before the first slice."""
+        if self.probabilities is not None and not self._regions and not self._filled:
+            self.probabilities.fill(0, 1.0)
+        self._filled = True
 
 
 def class_entropy(scores: torch.Tensor) -> torch.Tensor:
@@ -126,7 +136,3 @@ def region_entropy(scores: torch.Tensor) -> torch.Tensor:
     yes = torch.sigmoid(scores)
     nats = -(yes * F.logsigmoid(scores) + (1 - yes) * F.logsigmoid(-scores))
     return (nats.mean(dim=0) / math.log(2)).clamp_(0.0, 1.0)
-
-
-def _longer(array: np.ndarray, size: int) -> np.ndarray:
-    return np.pad(array, (0, size - len(array)))
