@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import load_model, segment
+    from .extras import Extras
     from .progress import CancelToken, Progress
     from .volume import Volume
 
 __version__ = "0.1.0"
-__all__ = ["CancelToken", "Progress", "Volume", "__version__", "load_model", "segment"]
+__all__ = ["CancelToken", "Extras", "Progress", "Volume", "__version__", "load_model", "segment"]
 
 _HOME_OF = {
     "CancelToken": "progress",
+    "Extras": "extras",
     "Progress": "progress",
     "Volume": "volume",
     "load_model": "api",

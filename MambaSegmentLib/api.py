@@ -2,19 +2,22 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, ImageError
+from .extras import NOTHING, Extras, with_statistics
 from .inputs import collected_warnings, ready_for_model
 from .manifest import Manifest
 from .progress import CancelToken, Progress, ProgressCallback
+from .provenance import write_sidecar
 from .roi import Roi, parse_roi
 from .segments import segments_named
 from .volume import Volume
 
 if TYPE_CHECKING:
+    from .dicom_seg import SourceSeries
     from .inference.predictor import Predictor, SegmentationResult
 
 Image = Volume | str | Path
@@ -29,12 +32,14 @@ class Model:
     Attributes:
         path: the file it came from.
         load_s: seconds that loading took.
+        options: of `load_model`, for the record.
     """
 
     path: Path
     manifest: Manifest
     predictor: "Predictor"
     load_s: float
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def segment(
         self,
@@ -46,6 +51,7 @@ class Model:
         memory_limit_bytes: int | None = None,
         strict: bool = False,
         allow_nonfinite: bool = False,
+        extras: Extras = NOTHING,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
     ) -> "SegmentationResult":
@@ -63,11 +69,12 @@ class Model:
                 more, it is computed in a thriftier way, which `warnings` tell.
             strict: refuse channels that do not lie on the grid of the first one, rather than resample them.
             allow_nonfinite: go on with voxels that are NaN or infinite, set to the smallest finite value of the image.
+            extras: what to measure and write besides, all but `sidecar`.
             progress: called with a Progress, in this thread.
             cancel: may be set from any thread.
         Returns:
             A SegmentationResult: `labels` (a Volume on the grid of the first image), `segments`, `timings`,
-            `warnings`.
+            `warnings`, `measures`.
         Raises:
             MambaSegmentError: whatever of `errors.py` went wrong.
         """
@@ -87,16 +94,27 @@ class Model:
             del volumes  # what was resampled is not needed as it was
             read_s = time.perf_counter() - started
             region = parse_roi(roi) if isinstance(roi, str) else roi
-            result = self.predictor.segment(
+            values = None if labels is None else [s.value for s in segments_named(self.manifest.segments, labels)]
+            result = self._predict(
                 ready,
+                extras,
                 box=None if region is None else region.box(ready[0]),
-                labels=None if labels is None else [s.value for s in segments_named(self.manifest.segments, labels)],
+                labels=values,
                 memory_limit_bytes=memory_limit_bytes,
                 progress=progress,
                 cancel=cancel,
             )
         timings = {"load_model": self.load_s, "read": read_s, **result.timings}
         return replace(result, timings=timings, warnings=tuple(warnings))
+
+    def _predict(self, volumes: list[Volume], extras: Extras, **how: Any) -> "SegmentationResult":
+        """`Predictor.segment`, and what is measured and written besides."""
+        from .inference.score_files import score_files
+
+        with score_files(extras, volumes[0], self.manifest) as scores:
+            result = self.predictor.segment(volumes, listener=scores.listener, **how)
+            result = replace(result, measures=scores.finish(result.labels))
+        return with_statistics(result, volumes[0], extras)
 
 
 def load_model(
@@ -121,7 +139,8 @@ def load_model(
 
     bundle = read_bundle(path)
     predictor = Predictor(bundle, device, step=step, quality=quality)
-    return Model(path, bundle.manifest, predictor, time.perf_counter() - started)
+    options = {"step": step, "quality": quality}
+    return Model(path, bundle.manifest, predictor, time.perf_counter() - started, options)
 
 
 def segment(
@@ -137,6 +156,7 @@ def segment(
     memory_limit_bytes: int | None = None,
     strict: bool = False,
     allow_nonfinite: bool = False,
+    extras: Extras = NOTHING,
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> "SegmentationResult":
@@ -146,14 +166,21 @@ def segment(
         images, series, roi, labels, memory_limit_bytes, strict, allow_nonfinite, progress, cancel: as for
             `Model.segment`.
         model: a file, a name in the store, or a loaded Model.
-        output: `.seg.nrrd`, `.nrrd`, `.nii.gz`, `.nii` or `.mha`; checked before work starts.
+        output: `.seg.nrrd`, `.nrrd`, `.nii.gz`, `.nii`, `.mha`, or `.dcm` where the first image is the folder of a
+            DICOM series; checked before work starts.
+        extras: what to measure and write besides; checked before work starts.
         device, quality: as for `load_model`; a loaded Model keeps its own.
     Returns:
         A SegmentationResult.
     """
+    given = [image for image in _listed(images) if not isinstance(image, Volume)]
     if output is not None:
-        check_output(output, [image for image in _listed(images) if not isinstance(image, Volume)])
+        check_output(output, given)
+    extras.check(None if output is None else Path(output), given)
     loaded = model if isinstance(model, Model) else load_model(model, device, quality=quality)
+    listed = in_channel_order(images, loaded.manifest)
+    of_first = series_of_channels(series, len(listed))[0]
+    source = _dicom_source(output, listed[0], of_first)
     result = loaded.segment(
         images,
         series=series,
@@ -162,12 +189,19 @@ def segment(
         memory_limit_bytes=memory_limit_bytes,
         strict=strict,
         allow_nonfinite=allow_nonfinite,
+        extras=extras,
         progress=progress,
         cancel=cancel,
     )
-    if output is None:
-        return result
-    return replace(result, timings={**result.timings, "write": _write(result, Path(output), progress)})
+    if output is not None:
+        with collected_warnings() as warnings:
+            seconds = _write(result, Path(output), loaded.manifest, source, progress)
+        timings = {**result.timings, "write": seconds}
+        result = replace(result, timings=timings, warnings=(*result.warnings, *warnings))
+    if extras.sidecar is not None:
+        options = {"strict": strict, "allow_nonfinite": allow_nonfinite, "series": of_first}
+        write_sidecar(extras, loaded, listed, output, options, result)
+    return result
 
 
 def in_channel_order(images: Images, manifest: Manifest) -> list[Image]:
@@ -198,6 +232,7 @@ def check_case(
     model: str | Path,
     series: Series = None,
     labels: Sequence[str] | None = None,
+    extras: Extras = NOTHING,
 ) -> None:
     """Refuse what cannot succeed before torch is imported, a model is loaded or anything is computed.
 
@@ -211,11 +246,13 @@ def check_case(
 
     paths = list(images.values()) if isinstance(images, dict) else images
     check_output(output, paths)
+    extras.check(output, paths)
     for path in paths:
         if not exists(path):
             raise ImageError(f"{path} does not exist; check the path")
     manifest = read_manifest(find_model(model))
     listed = in_channel_order(dict(images) if isinstance(images, dict) else list(images), manifest)
+    _check_dicom_source(output, listed[0])
     series_of_channels(series, len(listed))
     segments_named(manifest.segments, labels or ())
 
@@ -224,12 +261,15 @@ def check_output(output: str | Path, images: Sequence[str | Path]) -> None:
     """Refuse an output that could not be written after the work, or that would replace an image.
 
     Raises:
-        ImageError.
+        ImageError. ConfigError: DICOM SEG without the packages for it.
     """
-    from .image_io import exists
-    from .segmentation_io import check_output_path
+    from .dicom_seg import check_available, is_dicom_seg
+    from .image_io import check_writable, exists
+    from .segmentation_io import SUPPORTED_ENDINGS
 
-    check_output_path(output)
+    check_writable(Path(output), (*SUPPORTED_ENDINGS, ".dcm"))
+    if is_dicom_seg(output):
+        check_available()
     output = Path(output)
     for path in map(Path, images):
         if exists(output) and exists(path) and path.samefile(output):
@@ -279,13 +319,44 @@ def _as_volume(
     return volume
 
 
-def _write(result: "SegmentationResult", output: Path, progress: ProgressCallback | None) -> float:
+def _check_dicom_source(output: str | Path | None, image: Image) -> None:
+    from .dicom_seg import is_dicom_seg
+
+    if output is not None and is_dicom_seg(output) and (isinstance(image, Volume) or not Path(image).is_dir()):
+        raise ImageError(
+            f"a DICOM segmentation refers to the slices of a DICOM series, but the first image is "
+            f"{'no file' if isinstance(image, Volume) else image}; give the folder of the series, or name the output "
+            ".seg.nrrd or .nii.gz"
+        )
+
+
+def _dicom_source(output: str | Path | None, image: Image, series: str) -> "SourceSeries | None":
+    """The series that a DICOM segmentation refers to; read before the work, so that what is wrong shows at once."""
+    from .dicom_seg import is_dicom_seg, read_source
+
+    _check_dicom_source(output, image)
+    if output is None or not is_dicom_seg(output) or isinstance(image, Volume):
+        return None
+    return read_source(Path(image), series or None)
+
+
+def _write(
+    result: "SegmentationResult",
+    output: Path,
+    manifest: Manifest,
+    source: "SourceSeries | None",
+    progress: ProgressCallback | None,
+) -> float:
+    from .dicom_seg import write_dicom_seg
     from .segmentation_io import write_segmentation
 
     started = time.perf_counter()
     if progress is not None:
         progress(Progress("write", 0, 1))
-    write_segmentation(result.labels, result.segments, output)
+    if source is None:
+        write_segmentation(result.labels, result.segments, output)
+    else:
+        write_dicom_seg(result.labels, result.segments, output, source, manifest)
     if progress is not None:
         progress(Progress("write", 1, 1, 0.0))
     return time.perf_counter() - started

@@ -24,6 +24,7 @@ from .progress import Progress
 from .worker.cli import add_parser as _add_worker
 
 if TYPE_CHECKING:
+    from .extras import Extras
     from .inference.predictor import SegmentationResult
     from .manifest import Manifest
 
@@ -95,7 +96,12 @@ def _add_segment(commands: Any) -> None:
     )
     parser.add_argument("-m", "--model", required=True, metavar="MODEL", help="a .safetensors file or a stored model")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help=".seg.nrrd, .nrrd, .nii.gz, .nii or .mha"
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help=".seg.nrrd, .nrrd, .nii.gz, .nii, .mha, or .dcm (DICOM SEG)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     parser.add_argument(
@@ -110,10 +116,29 @@ def _add_segment(commands: Any) -> None:
         help="which DICOM series of a folder that holds several; for several images once for each, '' for none",
     )
     add_input_rules(parser)
-    parser.add_argument("--statistics", action="store_true", help="print voxels and volume of each segment")
+    _add_extras(parser)
     _add_quiet(parser)
     _add_json(parser)
     parser.set_defaults(run=_segment)
+
+
+def _add_extras(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--statistics",
+        nargs="?",
+        const=True,
+        metavar="FILE",
+        help="print size, intensity, diameters and pieces of each segment, or write them to a .csv or .json file too",
+    )
+    parser.add_argument(
+        "--uncertainty", type=Path, metavar="FILE", help="write where the model is unsure, 0 to 1, as .nrrd"
+    )
+    parser.add_argument(
+        "--probabilities", type=Path, metavar="FILE", help="write a volume for each class as one 4-D .nrrd: large"
+    )
+    parser.add_argument(
+        "--sidecar", type=Path, metavar="FILE", help="write model, options, versions and timings as .json"
+    )
 
 
 def _add_models(commands: Any) -> None:
@@ -177,8 +202,8 @@ def _segment(arguments: argparse.Namespace) -> None:
     from .api import segment as segment_case
 
     step = _step(arguments.overlap)
-    images = _images(arguments)
-    _check_segment(arguments, images)
+    extras, images = _extras(arguments), _images(arguments)
+    _check_segment(arguments, images, extras)
     with _shown_progress(arguments) as progress:
         if progress is not None:
             progress(Progress("load_model", 0, 1))  # importing torch takes seconds on a cold disk
@@ -193,11 +218,12 @@ def _segment(arguments: argparse.Namespace) -> None:
             memory_limit_bytes=memory_limit_bytes(arguments),
             strict=arguments.strict,
             allow_nonfinite=arguments.allow_nonfinite,
+            extras=extras,
             progress=progress,
         )
     for warning in result.warnings:
         print(f"{_PROGRAM}: warning: {warning}", file=sys.stderr)
-    report = _segment_report(arguments.output, model.manifest, result, arguments.statistics)
+    report = _segment_report([arguments.output, *extras.files], model.manifest, result)
     print(json.dumps(report) if arguments.json else _segment_text(report))
 
 
@@ -218,14 +244,29 @@ def _images(arguments: argparse.Namespace) -> "list[Path] | dict[str, Path]":
     return named or arguments.images
 
 
-def _check_segment(arguments: argparse.Namespace, images: "list[Path] | dict[str, Path]") -> None:
+def _extras(arguments: argparse.Namespace) -> "Extras":
+    from .extras import Extras
+
+    given = arguments.statistics
+    if isinstance(given, str) and not given.lower().endswith((".csv", ".json")):
+        raise ConfigError(f"--statistics {given}: expected a .csv or .json file, or nothing; put images before options")
+    return Extras(
+        statistics=given is not None,
+        statistics_file=Path(given) if isinstance(given, str) else None,
+        uncertainty=arguments.uncertainty,
+        probabilities=arguments.probabilities,
+        sidecar=arguments.sidecar,
+    )
+
+
+def _check_segment(arguments: argparse.Namespace, images: "list[Path] | dict[str, Path]", extras: "Extras") -> None:
     """Refuse what cannot succeed before torch is imported and anything is computed."""
     from .api import check_case
     from .bundle import read_manifest
     from .roi import parse_roi
     from .store import find_model
 
-    check_case(images, arguments.output, arguments.model, arguments.series)
+    check_case(images, arguments.output, arguments.model, arguments.series, extras=extras)
     wanted_labels(arguments, read_manifest(find_model(arguments.model)))
     memory_limit_bytes(arguments)
     if arguments.roi is not None:
@@ -238,22 +279,13 @@ def _step(overlap: float | None) -> float | None:
     return None if overlap is None else 1 - overlap
 
 
-def _segment_report(
-    output: Path, manifest: "Manifest", result: "SegmentationResult", statistics: bool
-) -> dict[str, Any]:
-    segments: list[dict[str, Any]] = [{"value": s.value, "name": s.name} for s in result.segments]
-    if statistics:
-        from .review.measure import volumes_ml, voxel_counts
+def _segment_report(files: Sequence[Path], manifest: "Manifest", result: "SegmentationResult") -> dict[str, Any]:
+    from .extras import segment_rows
 
-        values = [segment.value for segment in result.segments]
-        counts = voxel_counts(result.labels.array, values)
-        volumes = volumes_ml(result.labels.array, result.labels.spacing_mm, values)
-        for segment in segments:
-            segment.update(voxels=counts[segment["value"]], volume_ml=volumes[segment["value"]])
     return {
-        "files": [str(output)],
+        "files": [str(file) for file in files],
         "model": {"name": manifest.name, "version": manifest.version, "sha256": manifest.sha256},
-        "segments": segments,
+        "segments": segment_rows(result),
         "warnings": list(result.warnings),
         "timings": result.timings,
         "tiles": {"total": result.tiles, "reused": result.reused_tiles},
@@ -261,15 +293,9 @@ def _segment_report(
 
 
 def _segment_text(report: dict[str, Any]) -> str:
-    lines = list(report["files"])
-    width = max(len(segment["name"]) for segment in report["segments"])
-    for segment in report["segments"]:
-        if "voxels" in segment:
-            lines.append(
-                f"  {segment['value']:>5}  {segment['name']:<{width}}  {segment['voxels']:>10} voxels"
-                f"  {segment['volume_ml']:>10.3f} mL"
-            )
-    return "\n".join(lines)
+    from .review.statistics_files import statistics_text
+
+    return "\n".join([*report["files"], *statistics_text(report["segments"])])
 
 
 def _models_list(arguments: argparse.Namespace) -> None:

@@ -75,6 +75,18 @@ def read_dicom_series(folder: Path, series: str | None = None) -> Volume:
     )
 
 
+def slice_files(folder: Path, series: str | None = None) -> list[Path]:
+    """The files of the slices in the order of the K axis of what `read_dicom_series` gives.
+
+    Raises:
+        ImageError, GeometryError: as for `read_dicom_series`.
+    """
+    paths = _paths_of_series(folder, series)
+    with itk_errors_as(ImageError, f"cannot read the DICOM series in {folder}"):
+        slices = [_read_slice_header(path) for path in paths] if len(paths) > 1 else []
+    return [Path(each.path) for each in _sorted_by_position(slices)] if slices else [Path(paths[0])]
+
+
 def _read_voxels(where: str, slices: Sequence[_Slice]) -> "sitk.Image":
     import SimpleITK as sitk  # noqa: N813
 

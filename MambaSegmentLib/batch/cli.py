@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .outcome import Outcome
     from .report import Report
 
-_ENDINGS = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha")
+_ENDINGS = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha", ".dcm")
 
 
 def add_parser(commands: Any) -> None:
@@ -39,7 +39,12 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("-m", "--model", required=True, metavar="MODEL", help="a .safetensors file or a stored model")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR", help="for the labels, report.csv and report.json"
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="for the labels, report.csv, segments.csv, report.json",
     )
     parser.add_argument("--ending", choices=_ENDINGS, default=".seg.nrrd", help="of the labels (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")

@@ -16,7 +16,7 @@ class Outcome:
     Attributes:
         fingerprint: of its inputs, the model and the options; another one means that it must be done again.
         seconds: that it took.
-        segments: value, name, voxels and volume_ml of each.
+        segments: value, name and figures of each (`SegmentStatistics`).
         kind, message, advice: of a failure, as the worker tells them.
         warnings: about the images of a case that was done.
     """

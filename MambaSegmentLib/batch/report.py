@@ -1,4 +1,4 @@
-"""The report of a batch: report.json for programs, report.csv for a table."""
+"""The report of a batch: report.json for programs; report.csv, a line per case; segments.csv, a line per segment."""
 
 import csv
 import json
@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..files import atomic_path
+from ..review.statistics_files import write_statistics
 from .outcome import DONE, Outcome
 
-JSON_NAME, CSV_NAME = "report.json", "report.csv"
+JSON_NAME, CSV_NAME, SEGMENTS_NAME = "report.json", "report.csv", "segments.csv"
 _NOTICE = "For research use only: not a medical device."
 
 
@@ -57,9 +58,13 @@ class Report:
             )
         return rows
 
+    def segment_rows(self) -> list[dict[str, Any]]:
+        """The figures of each segment of each case that was done."""
+        return [{"case": outcome.case, **segment} for outcome in self.outcomes for segment in outcome.segments]
+
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write both files; each appears whole or stays as it was.
+    """Write the files; each appears whole or stays as it was.
 
     Raises:
         ImageError: the folder cannot be written to. ResourceError: the disk is full.
@@ -69,3 +74,4 @@ def write_report(report: Report, folder: Path) -> None:
     # The mark at the beginning tells a spreadsheet program that the rest is UTF-8.
     with atomic_path(folder / CSV_NAME) as temporary, temporary.open("w", encoding="utf-8-sig", newline="") as stream:
         csv.writer(stream).writerows(report.rows())
+    write_statistics(report.segment_rows(), folder / SEGMENTS_NAME)

@@ -16,7 +16,7 @@ from ..worker.protocol import Failed, Result
 from .cases import Case
 from .journal import Journal
 from .outcome import DONE, FAILED, Outcome
-from .report import CSV_NAME, JSON_NAME, Report, write_report
+from .report import CSV_NAME, JSON_NAME, SEGMENTS_NAME, Report, write_report
 
 _REPORT_EVERY_S = 30.0
 
@@ -65,7 +65,7 @@ def run_batch(
     _prepare_folder(plan.folder)
     _refuse_inputs_as_outputs(cases, plan)
     batch = _Batch(plan, len(cases), Journal(plan.folder))
-    for name in (JSON_NAME, CSV_NAME):
+    for name in (JSON_NAME, CSV_NAME, SEGMENTS_NAME):
         remove_leftovers(plan.folder / name)
     try:
         for number, case in enumerate(cases):
@@ -144,8 +144,8 @@ def _outcome(case: Case, output: Path, fingerprint: str, seconds: float, answer:
     }
     if isinstance(answer, Failed):
         return Outcome(status=FAILED, kind=answer.kind, message=answer.message, advice=answer.advice, **facts)
-    kept = ("value", "name", "voxels", "volume_ml")
-    segments = tuple({key: segment[key] for key in kept if key in segment} for segment in answer.segments)
+    left_out = ("color", "terminology")  # the model's, the same for all cases
+    segments = tuple({key: s[key] for key in s if key not in left_out} for s in answer.segments)
     return Outcome(status=DONE, segments=segments, warnings=answer.warnings, **facts)
 
 

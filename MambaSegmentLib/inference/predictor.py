@@ -3,10 +3,10 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import psutil
@@ -26,7 +26,7 @@ from MambaSegmentLib.segments import SegmentInfo
 from MambaSegmentLib.volume import Volume
 
 from .memory_plan import Estimate, MemoryPlan, Settings, is_memory_error, plan_within
-from .restoring import restore_slabs
+from .restoring import ScoreListener, restore_slabs
 from .sliding import SlidingWindow
 
 _log = logging.getLogger(__name__)
@@ -41,11 +41,12 @@ class SegmentationResult:
     Attributes:
         labels: uint8 or uint16, on exactly the grid of the first input.
         segments: the meaning of the label values.
-        timings: seconds spent on each stage: load_model, read, preprocess, network, restore, write; only
+        timings: seconds spent on each stage: load_model, read, preprocess, network, restore, measure, write; only
             those that took place.
         warnings: what a person should know about the images, as sentences.
         tiles, reused_tiles: how many tiles the network was asked for, and how many of them were uniform (air, padding)
             and had the answer of an equal one before.
+        measures: what was asked to be measured, by label value; keys of `SegmentStatistics`, and mean_uncertainty.
     """
 
     labels: Volume
@@ -54,6 +55,7 @@ class SegmentationResult:
     warnings: tuple[str, ...] = ()
     tiles: int = 0
     reused_tiles: int = 0
+    measures: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class Predictor:
@@ -100,6 +102,7 @@ class Predictor:
         memory_limit_bytes: int | None = None,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
+        listener: ScoreListener | None = None,
     ) -> SegmentationResult:
         """Segment one case.
 
@@ -111,6 +114,7 @@ class Predictor:
             memory_limit_bytes: of this process; None takes what is free.
             progress: called in this thread, before and after each stage and after each tile.
             cancel: looked at between stages, tiles and layers.
+            listener: gets the scores of each slice, as for `restore_slabs`.
         Raises:
             ConfigError, GeometryError, ImageError: as `preprocess`. ResourceError: not enough memory.
             BundleError: a network that does not give what its description says. Cancelled: on request.
@@ -130,10 +134,10 @@ class Predictor:
                 nothing = np.zeros(volumes[0].array.shape, label_dtype(max(self.manifest.class_values)))
                 return SegmentationResult(volumes[0].with_array(nothing), segments, timings)
             settings = self._settings_within(prepared, memory_limit_bytes)
-            found, window = self._labels(prepared, settings, labels, timings, report, cancel)
+            found, window = self._labels(prepared, settings, labels, listener, timings, report, cancel)
         if box is not None:
             _clear_outside(found.array, box)
-        return SegmentationResult(found, segments, timings, (), window.tiles, window.reused_tiles)
+        return SegmentationResult(found, segments, timings, tiles=window.tiles, reused_tiles=window.reused_tiles)
 
     def scores(
         self, array: np.ndarray, *, progress: ProgressCallback | None = None, cancel: CancelToken | None = None
@@ -148,6 +152,7 @@ class Predictor:
         prepared: PreparedRows,
         settings: Settings,
         labels: Collection[int] | None,
+        listener: ScoreListener | None,
         timings: dict[str, float],
         report: ProgressCallback,
         cancel: CancelToken,
@@ -166,6 +171,7 @@ class Predictor:
                         values,
                         overlapping=bool(self.manifest.regions),
                         cancel=cancel,
+                        listener=listener,
                     )
                 report(Progress("restore", 1, 1, 0.0))
                 self._warm = True

@@ -4,6 +4,7 @@ The scores of the whole volume never exist: a slice is interpolated between the 
 decided, and only its labels are kept. A slice's worth fits into a processor's cache, which is also why it is fast.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -12,11 +13,14 @@ import torch
 import torch.nn.functional as F
 
 from MambaSegmentLib.errors import ShapeError
+from MambaSegmentLib.memory import refuse_oversize
 from MambaSegmentLib.preprocess import Undo, label_dtype, restore_labels
 from MambaSegmentLib.progress import CancelToken
 from MambaSegmentLib.volume import Volume
 
 Slabs = Iterable[tuple[int, torch.Tensor]]
+# Way back, number of a slice of the crop, its scores (classes, J, I) and its labels (J, I).
+ScoreListener = Callable[[Undo, int, torch.Tensor, np.ndarray], None]
 
 
 def restore_slabs(
@@ -26,6 +30,7 @@ def restore_slabs(
     *,
     overlapping: bool = False,
     cancel: CancelToken | None = None,
+    listener: ScoreListener | None = None,
 ) -> Volume:
     """Take the best class of each voxel, on exactly the grid of the case's first volume.
 
@@ -34,6 +39,7 @@ def restore_slabs(
             background.
         values: label value of each class.
         overlapping: the classes are regions, as for `preprocess.restore_labels`.
+        listener: called for each slice of the crop, in order; may not keep what it gets.
     Returns:
         Labels; uint8, or uint16 where a value exceeds 255. 0 outside the crop.
     Raises:
@@ -41,7 +47,10 @@ def restore_slabs(
     """
     if max(undo.scores.orders) > 1:  # a spline reaches over all rows, so they are needed at once
         whole = np.concatenate([slab.numpy() for _, slab in slabs], axis=1)
-        return restore_labels(whole, undo, values, overlapping=overlapping, cancel=cancel)
+        restored = restore_labels(whole, undo, values, overlapping=overlapping, cancel=cancel)
+        if listener is not None:
+            _tell_of_whole(listener, whole, restored, undo, cancel)
+        return restored
     shape = undo.crop_shape[1:]
     decide = PaintedRegions(values, shape) if overlapping else BestClass(values, shape)
     labels = np.zeros(undo.shape, dtype=decide.dtype)
@@ -51,6 +60,8 @@ def restore_slabs(
             if cancel is not None:
                 cancel.raise_if_cancelled()
             inside[row] = decide(scores)
+            if listener is not None:
+                listener(undo, row, scores, inside[row])
     return undo.grid(labels)
 
 
@@ -75,6 +86,19 @@ def rows_on_crop(slabs: Slabs, undo: Undo, classes: int) -> Iterable[tuple[int, 
         oldest = lower[row] if row < len(lower) else index + 1
         for old in [key for key in kept if key < oldest]:
             del kept[old]
+
+
+def _tell_of_whole(
+    listener: ScoreListener, scores: np.ndarray, labels: Volume, undo: Undo, cancel: CancelToken | None
+) -> None:
+    """As `restore_slabs` tells, where a spline needs all rows: the scores of all classes are there at once."""
+    refuse_oversize("all class scores, for uncertainty or probabilities,", 4 * len(scores) * math.prod(undo.crop_shape))
+    resized = np.stack([undo.scores.resize(one_class, undo.crop_shape) for one_class in scores])
+    inside = undo.turn.apply(labels.array)[undo.crop_slices]
+    for row in range(undo.crop_shape[0]):
+        if cancel is not None:
+            cancel.raise_if_cancelled()
+        listener(undo, row, torch.from_numpy(resized[:, row]), inside[row])
 
 
 class BestClass:

@@ -72,10 +72,17 @@ def _largest_distance(points: NDArray[np.float64]) -> float | None:
     if len(points) == 0:
         return None
     corners = _hull(points)
+    corners = corners - corners.mean(axis=0)
+    squares = np.einsum("ac,ac->a", corners, corners)
     largest = 0.0
     for begin in range(0, len(corners), _BLOCK):
-        apart = corners[begin : begin + _BLOCK, None, :] - corners[None, :, :]
-        largest = max(largest, float(np.einsum("abc,abc->ab", apart, apart).max()))
+        # |a - b|² as |a|² + |b|² - 2 ab is fast but loses digits: it finds the pair, which is then measured itself.
+        some = corners[begin : begin + _BLOCK]
+        apart = some @ (-2 * corners.T)
+        apart += squares
+        apart += squares[begin : begin + _BLOCK, None]
+        one, other = divmod(int(apart.argmax()), len(corners))
+        largest = max(largest, float(((some[one] - corners[other]) ** 2).sum()))
     return float(np.sqrt(largest))
 
 

@@ -269,7 +269,10 @@ class WorkerClient:
             return
         job, pending = next(iter(self._jobs.items()))
         if isinstance(pending.command, Segment):
-            remove_leftovers(Path(pending.command.output))
+            options = pending.command.options
+            for path in (pending.command.output, options.uncertainty, options.probabilities, options.sidecar):
+                if path is not None:
+                    remove_leftovers(Path(path))
         if pending.cancelled:
             self._finish(Failed(job, Cancelled.__name__, "cancelled on request"))
         else:

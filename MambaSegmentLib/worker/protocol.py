@@ -135,10 +135,11 @@ class Options(_Message):
     Attributes:
         device: as for `devices.choose_device`.
         overlap: of neighbouring tiles, 0 to 0.9; None takes the model's.
-        statistics: count voxels and millilitres of each segment.
+        statistics: measure each segment, as `SegmentStatistics` says.
         quality: as for `quality.py`.
         roi: as for `roi.py`; labels: the names of the segments that are wanted, none means all;
         memory_limit: as for `memory.bytes_from_text`; None takes what is free.
+        uncertainty, probabilities, sidecar: files to write besides, as for `extras.Extras`.
         strict, allow_nonfinite, series: as for `api.Model.segment`; of no effect on a model, and so on `load`.
     """
 
@@ -152,6 +153,9 @@ class Options(_Message):
     roi: str | None = field(default=None, metadata=_is(_optional(_text)))
     labels: tuple[str, ...] = field(default=(), metadata=_is(_list_of(_text)))
     memory_limit: str | None = field(default=None, metadata=_is(_optional(_text)))
+    uncertainty: str | None = field(default=None, metadata=_is(_optional(_text)))
+    probabilities: str | None = field(default=None, metadata=_is(_optional(_text)))
+    sidecar: str | None = field(default=None, metadata=_is(_optional(_text)))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -247,7 +251,8 @@ class Result(_Message):
 
     Attributes:
         files: what was written.
-        segments: `SegmentInfo.to_json` of each; with statistics also `voxels` and `volume_ml`.
+        segments: `SegmentInfo.to_json` of each; with statistics also the figures of `SegmentStatistics`, with
+            uncertainty also `mean_uncertainty`.
         timings: seconds of each stage.
         warnings: what a person should know about the images, as sentences.
     """

@@ -37,6 +37,7 @@ from .streams import Outlet, lines_of
 
 if TYPE_CHECKING:
     from ..api import Model
+    from ..extras import Extras
     from ..inference.predictor import SegmentationResult
 
 _log = logging.getLogger(__name__)
@@ -173,26 +174,27 @@ class Server:
 
         tell = self._teller(job)
         tell(Progress("read", 0, 1))  # at once: the click was heard
-        images = _images(command)
-        options = command.options
-        check_case(images, Path(command.output), command.model, options.series, options.labels)
+        images, options = _images(command), command.options
+        extras = _extras(options)
+        check_case(images, Path(command.output), command.model, options.series, options.labels, extras)
         model, timings = self._model(command.model, command.options, tell)
         result = segment(
             images,
             model=model,
             output=command.output,
-            series=command.options.series,
+            series=options.series,
             roi=options.roi,
             labels=options.labels or None,
             memory_limit_bytes=None if options.memory_limit is None else bytes_from_text(options.memory_limit),
-            strict=command.options.strict,
-            allow_nonfinite=command.options.allow_nonfinite,
+            strict=options.strict,
+            allow_nonfinite=options.allow_nonfinite,
+            extras=extras,
             progress=tell,
             cancel=job.cancel,
         )
         timings |= {stage: seconds for stage, seconds in result.timings.items() if stage != "load_model"}
-        segments = _segments(result, command.options.statistics)
-        return Result(job.name, (command.output,), segments, timings, result.warnings)
+        files = (command.output, *(str(file) for file in extras.files))
+        return Result(job.name, files, _segments(result), timings, result.warnings)
 
     def _model(self, name: str, options: Options, tell: ProgressCallback) -> "tuple[Model, dict[str, float]]":
         """The model and, if it was not there already, the seconds that loading took."""
@@ -241,13 +243,12 @@ def _images(command: Segment) -> list[Path] | dict[str, Path]:
     return {name: Path(path) for name, path in command.inputs.items()}
 
 
-def _segments(result: "SegmentationResult", statistics: bool) -> tuple[dict[str, Any], ...]:
-    entries = {segment.value: segment.to_json() for segment in result.segments}
-    if statistics:
-        from ..review.measure import volumes_ml, voxel_counts
+def _extras(options: Options) -> "Extras":
+    from ..extras import Extras
 
-        counts = voxel_counts(result.labels.array, list(entries))
-        volumes = volumes_ml(result.labels.array, result.labels.spacing_mm, list(entries))
-        for value, entry in entries.items():
-            entry.update(voxels=int(counts[value]), volume_ml=float(volumes[value]))
-    return tuple(entries.values())
+    paths = {name: getattr(options, name) for name in ("uncertainty", "probabilities", "sidecar")}
+    return Extras(statistics=options.statistics, **{name: Path(path) for name, path in paths.items() if path})
+
+
+def _segments(result: "SegmentationResult") -> tuple[dict[str, Any], ...]:
+    return tuple({**segment.to_json(), **result.measures.get(segment.value, {})} for segment in result.segments)

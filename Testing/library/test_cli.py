@@ -61,12 +61,23 @@ def test_statistics_and_json(model, image, output, capsys):
     assert report["files"] == [str(output)]
     assert report["model"]["name"] == "tiny"
     assert report["segments"] == [
-        {"value": 1, "name": "Anterior", "voxels": 2, "volume_ml": 2.0},
-        {"value": 5, "name": "Posterior", "voxels": 1, "volume_ml": 1.0},
-    ]
-    assert set(report["timings"]) == {"load_model", "read", "preprocess", "network", "restore", "write"}
+        {
+            "value": 1, "name": "Anterior", "voxels": 2, "volume_ml": 2.0, "intensity_mean": 1.0, "intensity_sd": 0.0,
+            "diameter_mm": pytest.approx(200**0.5), "in_plane_diameter_mm": pytest.approx(200**0.5),
+            "pieces": 1, "largest_piece_ml": 2.0,
+        },
+        {
+            "value": 5, "name": "Posterior", "voxels": 1, "volume_ml": 1.0, "intensity_mean": 2.0, "intensity_sd": 0.0,
+            "diameter_mm": 0.0, "in_plane_diameter_mm": 0.0, "pieces": 1, "largest_piece_ml": 1.0,
+        },
+    ]  # fmt: skip
+    assert set(report["timings"]) == {"load_model", "read", "preprocess", "network", "restore", "measure", "write"}
     assert main(arguments) == 0
-    assert "    5  Posterior           1 voxels       1.000 mL" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "     segment    voxels     mL  mean  SD  longest mm  in slice mm  pieces  largest mL",
+        "  1  Anterior        2  2.000     1   0        14.1         14.1       1       2.000",
+        "  5  Posterior       1  1.000     2   0         0.0          0.0       1       1.000",
+    ]
 
 
 def test_a_region_and_only_some_labels(model, image, output, capsys):

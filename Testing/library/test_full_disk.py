@@ -87,13 +87,35 @@ def test_a_disk_that_runs_full_in_the_middle(case, tmp_path, repository):
     assert left == []
 
 
+def test_probabilities_for_which_there_is_no_room(case, tmp_path, repository):
+    command = ["segment", *case, "-o", str(tmp_path / "l.nii"), "--probabilities", str(tmp_path / "p.nrrd")]
+    ((code, left, said),) = run("size=60k", tmp_path, repository, command)
+    assert code == 4, said
+    assert "free some space, choose another disk, or leave out --probabilities" in said
+    assert left == []
+
+
+def test_a_disk_that_another_program_fills_meanwhile(tmp_path, repository):
+    """The space of a file is taken before its first voxel: a mapping of a file with holes would end the process."""
+    script = (
+        "import sys\nfrom pathlib import Path\nimport numpy as np\n"
+        "from MambaSegmentLib.errors import ResourceError\nfrom MambaSegmentLib.raw_nrrd import writable_nrrd\n"
+        "from MambaSegmentLib.volume import Volume\n"
+        "try:\n    with writable_nrrd(Path(sys.argv[1]), Volume(np.zeros((64, 64, 64)))):\n        print('opened')\n"
+        "except ResourceError as problem:\n    print(problem)\n"
+    )
+    done = mounted("size=60k", tmp_path, sys.executable, "-c", script, str(tmp_path / "p.nrrd"), cwd=repository)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"cannot write {tmp_path / 'p.nrrd'}: the disk is full; free some space and try again\n"
+
+
 def test_a_batch_on_a_full_disk(case, tmp_path, repository):
     command = ["batch", *case[:5], "--quiet", "-o", str(tmp_path)]
     ((code, left, said),) = run("size=4k", tmp_path, repository, command, fill=4096)
     assert code == 4, said
     assert "the disk is full" in said
     assert said.count("\n") == 1
-    assert set(left) <= {"batch.jsonl", "report.csv", "report.json"}
+    assert set(left) <= {"batch.jsonl", "report.csv", "report.json", "segments.csv"}
 
 
 def test_a_folder_that_may_only_be_read(case, tmp_path, repository):

@@ -21,6 +21,8 @@ from MambaSegmentLib.volume import Volume
 from MambaSegmentLib.worker.client import worker_environment
 from Testing.library.worker.conftest import is_gone, wait_until
 
+REPORTS = ("report.csv", "report.json", "segments.csv")
+
 
 @pytest.fixture
 def a_model(tmp_path):
@@ -93,7 +95,7 @@ def test_killed_and_run_again_it_repeats_nothing_that_was_finished(a_model, a_fo
     voxels = {entry["case"]: sum(s["voxels"] for s in entry["segments"]) for entry in report["cases"]}
     assert voxels["d"] == np.count_nonzero(labels.array)
     names = set(os.listdir(out))  # noqa: PTH208
-    assert names == {*(f"{name}.seg.nrrd" for name in "abcd"), "batch.jsonl", "report.csv", "report.json"}
+    assert names == {*(f"{name}.seg.nrrd" for name in "abcd"), "batch.jsonl", *REPORTS}
     assert os.listdir(temporary) == []  # noqa: PTH208
 
 

@@ -79,6 +79,9 @@ def test_the_report_as_json_and_as_a_table(cases, plan):
     assert [row["Löwe mL"] for row in rows] == ["0.008", "", "0.008", ""]
     assert [row["kind"] for row in rows] == ["", "ResourceError", "", "ConfigError"]
     assert rows[3]["message"] == "row 5 lacks an image"
+    with (plan.folder / "segments.csv").open(encoding="utf-8-sig", newline="") as stream:
+        figures = list(csv.DictReader(stream))
+    assert figures == [{"case": c, "value": "1", "name": "Löwe", "voxels": "8", "volume_ml": "0.008"} for c in "ac"]
 
 
 @pytest.mark.parametrize("what", ["input", "output", "model", "option"])

@@ -68,6 +68,7 @@ def test_the_line_is_what_the_design_says():
         "device": "auto", "overlap": None, "statistics": False,
         "strict": False, "allow_nonfinite": False, "series": [],
         "quality": "best", "roi": None, "labels": [], "memory_limit": None,
+        "uncertainty": None, "probabilities": None, "sidecar": None,
     }  # fmt: skip
 
 

@@ -56,7 +56,8 @@ def test_commands_are_heard_while_torch_is_loaded(a_model_file, an_image, tmp_pa
 
 def test_a_job_from_first_progress_to_result(a_worker, a_model_file, an_image, tmp_path):
     output = tmp_path / "o.seg.nrrd"
-    segment(a_worker, "first", an_image, a_model_file(), output, statistics=True)
+    beside = {name: str(tmp_path / f"{name}.{end}") for name, end in (("uncertainty", "nrrd"), ("sidecar", "json"))}
+    segment(a_worker, "first", an_image, a_model_file(), output, statistics=True, **beside)
     stages, message = [], a_worker.next()
     while message["type"] == "progress":
         assert message["job"] == "first"
@@ -65,10 +66,12 @@ def test_a_job_from_first_progress_to_result(a_worker, a_model_file, an_image, t
         message = a_worker.next()
     assert stages == ["read", "load_model", "preprocess", "network", "restore", "write"]
     assert message["type"] == "result"
-    assert message["files"] == [str(output)]
+    assert message["files"] == [str(output), beside["uncertainty"], beside["sidecar"]]
+    assert [Path(file).is_file() for file in message["files"]] == [True, True, True]
+    assert [(s["pieces"], 0 < s["mean_uncertainty"] < 1) for s in message["segments"]] == [(1, True), (1, True)]
     found = [(s["value"], s["name"], s["voxels"], s["volume_ml"]) for s in message["segments"]]
     assert found == [(1, "Anterior", 2, 2.0), (5, "Posterior", 1, 1.0)]
-    assert list(message["timings"]) == ["load_model", "read", "preprocess", "network", "restore", "write"]
+    assert list(message["timings"]) == ["load_model", "read", "preprocess", "network", "restore", "measure", "write"]
     assert np.unique(read_volume(output).array, return_counts=True)[1].tolist() == [125, 2, 1]
 
 
