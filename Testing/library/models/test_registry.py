@@ -3,8 +3,10 @@
 import dataclasses
 
 import pytest
+import torch
 
 from MambaSegmentLib.models import ARCHITECTURES
+from Testing.library.models.tiny_networks import TINY, all_outputs
 
 GIVEN = ("in_channels", "num_classes")
 PLANNED = (*GIVEN, "features_per_stage", "kernel_sizes", "strides")
@@ -62,3 +64,12 @@ def test_names_and_defaults_of_options(name):
     fields = dataclasses.fields(ARCHITECTURES[name].config)
     assert {entry.name for entry in fields if entry.default is dataclasses.MISSING} == set(needed)
     assert {entry.name: entry.default for entry in fields if entry.default is not dataclasses.MISSING} == defaults
+
+
+@pytest.mark.parametrize("case", TINY)
+def test_one_output_for_a_single_region(case):
+    tiny = TINY[case]
+    with torch.inference_mode():
+        outputs = all_outputs(tiny.build(num_classes=1).eval(), tiny.image())
+    assert {y.shape[1] for y in outputs} == {1}
+    assert outputs[0].std() > 0
