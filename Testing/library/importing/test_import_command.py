@@ -259,7 +259,8 @@ def test_a_single_region(tmp_path, importing):
         dataset=dataset_of(labels={"background": 0, "lesion": [1, 2]}, regions_class_order=[1]),
         checkpoint=checkpoint_of(TRAINER, "2d", authors_state_dict("umamba_bot", network)),
     )
-    _, manifest, _ = importing(folder)
+    _, manifest, said = importing(folder)
+    assert "overlap" not in said
     assert [(r.name, r.labels, r.value) for r in manifest.regions] == [("lesion", (1, 2), 1)]
     assert [(s.value, s.name) for s in manifest.segments] == [(1, "lesion")]
     array = np.cumsum(np.random.default_rng(0).normal(5, 2, (2, 8, 8)), axis=1).astype(np.float32) + 100
