@@ -76,13 +76,16 @@ def _tensors_of(state_dict: Mapping[str, Any]) -> Mapping[str, Tensor]:
         raise BundleError(
             f"not a state dict{listed('no tensors', others)}; give the entry that holds the network's tensors"
         )
-    unfit = [f"{name} ({tensor.dtype}, {tensor.layout})" for name, tensor in tensors.items() if not _is_weights(tensor)]
+    unfit = [
+        f"{name} ({tensor.dtype}, {tensor.layout})" for name, tensor in tensors.items() if not can_be_weights(tensor)
+    ]
     if unfit:
         raise BundleError(f"weights must be dense and of real floating point{listed('other tensors', unfit)}")
     return tensors
 
 
-def _is_weights(tensor: Tensor) -> bool:
+def can_be_weights(tensor: Tensor) -> bool:
+    """Others would be rounded, lose their imaginary part or stop torch halfway."""
     return tensor.is_floating_point() and tensor.layout == torch.strided
 
 
