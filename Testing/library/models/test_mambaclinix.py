@@ -118,7 +118,7 @@ def test_the_interaction_is_linear():
 
 @pytest.mark.parametrize("orders", [[4, 4, 4], [4, 5, 6], [2, 3, 4, 5, 6, 6]])
 def test_the_orders_of_the_ablation_fit_the_published_widths(orders):
-    """Three on the finer half, or six, one for each stage of HGCN alone; each part is twice as wide as the one before."""
+    """Three on the finer half, or one for each stage of HGCN alone; each part is twice as wide as that before it."""
     only = {"stage_mixers": ["hgcn"] * 6} if len(orders) == 6 else {}
     with torch.device("meta"):
         net = build_model("mambaclinix", SIX_STAGES | only | {"hgcn_orders": orders})
