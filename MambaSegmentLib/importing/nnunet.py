@@ -187,7 +187,7 @@ def _notes(plan: Plan, checkpoint: Checkpoint, dataset: DatasetFacts) -> list[st
         notes.append(f"it was trained on files read by {reader}: give each colour or channel as an image of its own")
     if "inference_allowed_mirroring_axes" not in checkpoint.facts:
         notes.append("the checkpoint names no mirroring axes, so that best and fast quality are the same")
-    if dataset.regions:
+    if len(dataset.regions) > 1:
         notes.append("its outputs are regions that overlap; each label is what later regions left of an earlier one")
     return notes
 

@@ -8,8 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..errors import BundleError, ConfigError
 from ..manifest import Channel
+from ..models import build_model
+from ..models.planned_patch import enlarged_patch, with_input_size
 from ..preprocess import PreprocessingSpec
 from ..segments import SegmentInfo
 from .dataset_json import DatasetFacts, segments_of
@@ -69,17 +73,15 @@ def _model(
         Channel(**entry) for entry in card.get("channels") or [{"name": name} for name in work["channels"]]
     )
     augment = config.get("augment") or {}
+    given = {"in_channels": len(work["channels"]), "num_classes": len(segments) + 1, **(network.get("options") or {})}
+    options, patch_size = _for_its_patch(network["name"], given, config, work)
     return ForeignModel(
         name=plain_name(str(card.get("name") or path.name)),
         architecture=network["name"],
-        options={
-            "in_channels": len(work["channels"]),
-            "num_classes": len(segments) + 1,
-            **(network.get("options") or {}),
-        },
+        options=options,
         dataset=DatasetFacts(channels, segments, (), work.get("ignore_label")),
         preprocessing=PreprocessingSpec.from_json(work["preprocessing"]),
-        patch_size=tuple((config.get("data") or {}).get("patch_size") or work["plan"]["patch_size"]),
+        patch_size=patch_size,
         folds={"0": weights},
         authors_names=False,
         mirror_axes=tuple(augment.get("mirror_axes") or ()) if augment.get("enabled", True) else (),
@@ -89,6 +91,17 @@ def _model(
         description=_text(card.get("description", "")),
         license=_text(card.get("license", "")),
     )
+
+
+def _for_its_patch(
+    name: str, options: Mapping[str, Any], config: Mapping[str, Any], work: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """All options of the network, and the patch that it was trained on: chosen, or planned and enlarged."""
+    planned, chosen = work["plan"]["patch_size"], (config.get("data") or {}).get("patch_size")
+    complete = with_input_size(name, options, planned, chosen)
+    with torch.device("meta"):
+        network = build_model(name, complete)
+    return complete, tuple(chosen or enlarged_patch(network, planned))
 
 
 def _segments(labels: Sequence[Mapping[str, Any]], card: Mapping[str, Any]) -> tuple[SegmentInfo, ...]:

@@ -32,7 +32,8 @@ class LightMUNetConfig:
 
     Attributes:
         spatial_dims: 2 or 3.
-        in_channels, num_classes: channels of the image and of the logits, background included.
+        in_channels, num_classes: channels of the image and of the logits, background included; a network of regions
+            that overlap has one for each and none for the background, so that 1 is a single region.
         init_filters: width at full resolution, a multiple of 8; doubled at each halving.
         blocks_down: residual blocks in each encoder stage; every stage but the first starts with a halving.
         blocks_up: decoder blocks at each level, from the coarsest; one level fewer than the encoder has.
@@ -62,9 +63,9 @@ class LightMUNetConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.spatial_dims not in (2, 3):
             raise ConfigError(f"spatial_dims is {self.spatial_dims}; expected 2 or 3")
-        if self.in_channels < 1 or self.num_classes < 2:
+        if self.in_channels < 1 or self.num_classes < 1:
             raise ConfigError(
-                f"in_channels {self.in_channels}, num_classes {self.num_classes}: expected at least 1 and 2"
+                f"in_channels {self.in_channels}, num_classes {self.num_classes}: expected at least 1 of both"
             )
         if self.init_filters < 8 or self.init_filters % 8:
             raise ConfigError(f"init_filters is {self.init_filters}; GroupNorm's 8 groups need a multiple of 8")

@@ -35,7 +35,8 @@ class MambaUNetConfig:
     """Sizes of a Mamba-UNet; the defaults are the published ones.
 
     Attributes:
-        in_channels, num_classes: channels of the image and of the logits, background included.
+        in_channels, num_classes: channels of the image and of the logits, background included; a network of regions
+            that overlap has one for each and none for the background, so that 1 is a single region.
         dims, depths: width and number of blocks of each stage; the decoder mirrors them.
         d_state: states of each scan.
         drop_path: largest drop path rate, in training alone.
@@ -52,9 +53,8 @@ class MambaUNetConfig:
     def __post_init__(self) -> None:
         for name in ("dims", "depths"):  # a bundle's JSON has lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_positive(in_channels=self.in_channels, dims=self.dims, depths=self.depths, d_state=self.d_state)
-        if self.num_classes < 2:
-            raise ConfigError(f"num_classes is {self.num_classes}; expected at least 2")
+        check_positive(in_channels=self.in_channels, num_classes=self.num_classes, d_state=self.d_state)
+        check_positive(dims=self.dims, depths=self.depths)
         if len(self.depths) != len(self.dims):
             raise ConfigError(f"{len(self.dims)} dims and {len(self.depths)} depths; each stage needs one of both")
         if not 0 <= self.drop_path < 1:

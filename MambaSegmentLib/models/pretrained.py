@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BundleError, ConfigError
-from .published import listed
+from .published import can_be_weights, listed
 from .renaming import Renaming, renamed
 
 # our names -> VMamba's: the first pattern that matches; what none matches starts afresh
@@ -74,6 +74,8 @@ def load_pretrained(net: nn.Module, checkpoint: Mapping[str, Any], *, encoder_on
         ConfigError: a network without such an encoder.
         BundleError: another kind of file, or tensors missing or of another shape; nothing is loaded then.
     """
+    if not isinstance(checkpoint, Mapping):
+        raise BundleError(f"not a VMamba-Tiny file: it holds a {type(checkpoint).__name__}; expected tensors by name")
     tensors = checkpoint["model"] if isinstance(checkpoint.get("model"), Mapping) else checkpoint
     _refuse_other_files(tensors)
     state = net.state_dict()
@@ -96,7 +98,7 @@ def load_pretrained(net: nn.Module, checkpoint: Mapping[str, Any], *, encoder_on
 def _check_tensors(net: nn.Module, tensors: Mapping[str, Any], sources: Mapping[str, str]) -> None:
     """Raises BundleError unless every tensor that is wanted is there and can be used; each that is not is named."""
     state = net.state_dict()
-    missing = [theirs for theirs in sources.values() if not isinstance(tensors.get(theirs), Tensor)]
+    missing = [theirs for theirs in sources.values() if not _usable(tensors.get(theirs))]
     found = {name: tensors[theirs] for name, theirs in sources.items() if theirs not in missing}
     misshapen = [
         f"{sources[name]} {tuple(tensor.shape)} instead of {tuple(state[name].shape)}"
@@ -112,6 +114,10 @@ def _check_tensors(net: nn.Module, tensors: Mapping[str, Any], sources: Mapping[
     broken = [sources[name] for name, tensor in found.items() if not tensor.is_meta and not tensor.isfinite().all()]
     if broken:
         raise BundleError(f"the pretrained file is damaged{listed('not a number or infinite', broken)}; fetch it again")
+
+
+def _usable(value: Any) -> bool:
+    return isinstance(value, Tensor) and can_be_weights(value)
 
 
 def encoder_to_freeze(net: nn.Module) -> list[str]:
@@ -167,7 +173,7 @@ def _refuse_other_files(tensors: Mapping[str, Any]) -> None:
             "these are weights of a segmentation network, not ImageNet weights; convert them with "
             "'mambasegment models import', or give the VMamba-Tiny file"
         )
-    if any(re.match(r"(patch_embed\.[02]\.|classifier\.|layers\.\d+\.blocks\.\d+\.op\.)", name) for name in tensors):
+    if any(re.match(r"(patch_embed\.[02]\.|classifier\.|layers\.\d+\.blocks\.\d+\.op\.)", str(key)) for key in tensors):
         raise BundleError(
             "this file is of a newer VMamba release, whose layers differ; the networks need the first format: "
             "vssmtiny_dp01_ckpt_epoch_292.pth (vmamba_tiny_e292.pth)"

@@ -66,15 +66,27 @@ def _tensors_of(state_dict: Mapping[str, Any]) -> Mapping[str, Tensor]:
     """The state dict itself, or the one inside a checkpoint.
 
     Raises:
-        BundleError: entries that are no tensors.
+        BundleError: entries that are no tensors, or tensors that cannot be weights.
     """
-    tensors = state_dict.get(_NNUNET_ENTRY, state_dict)
-    others = [str(name) for name, value in tensors.items() if not isinstance(value, Tensor)]
+    tensors = state_dict.get(_NNUNET_ENTRY, state_dict) if isinstance(state_dict, Mapping) else state_dict
+    if not isinstance(tensors, Mapping):
+        raise BundleError(f"not a state dict but of type {type(tensors).__name__}; expected tensors by their names")
+    others = [str(name) for name, value in tensors.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if others:
         raise BundleError(
             f"not a state dict{listed('no tensors', others)}; give the entry that holds the network's tensors"
         )
+    unfit = [
+        f"{name} ({tensor.dtype}, {tensor.layout})" for name, tensor in tensors.items() if not can_be_weights(tensor)
+    ]
+    if unfit:
+        raise BundleError(f"weights must be dense and of real floating point{listed('other tensors', unfit)}")
     return tensors
+
+
+def can_be_weights(tensor: Tensor) -> bool:
+    """Others would be rounded, lose their imaginary part or stop torch halfway."""
+    return tensor.is_floating_point() and tensor.layout == torch.strided
 
 
 def _by_our_names(theirs: Mapping[str, Tensor], renaming: Renaming) -> tuple[dict[str, str], list[str]]:

@@ -1,7 +1,8 @@
 """Architecture name -> how to configure and build it, and how the authors named its weights."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import Any
 
 from torch import nn
@@ -107,6 +108,28 @@ def architecture_named(name: str) -> Architecture:
     return known[name]
 
 
+def _check_kinds(name: str, config: type[Any], options: Mapping[str, Any]) -> None:
+    """A bundle and a recipe are other people's JSON: 1.5 channels or "yes" for True would fail far from here.
+
+    Raises: ConfigError, for a value of another kind than the option's.
+    """
+    for field in fields(config):
+        if field.name not in options:
+            continue
+        value = options[field.name]
+        if field.type is bool and not isinstance(value, bool):
+            raise ConfigError(f"{name}: {field.name} is {value!r:.100}; expected true or false")
+        if field.type is int and not _is_whole(value):
+            raise ConfigError(f"{name}: {field.name} is {value!r:.100}; expected a whole number")
+        whole_numbers = isinstance(value, list | tuple) and all(map(_is_whole, value))
+        if field.type == tuple[int, ...] and not whole_numbers:
+            raise ConfigError(f"{name}: {field.name} is {value!r:.100}; expected whole numbers")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def build_model(name: str, options: Mapping[str, Any]) -> nn.Module:
     """Build the network that a bundle or a training config names.
 
@@ -121,6 +144,7 @@ def build_model(name: str, options: Mapping[str, Any]) -> nn.Module:
         ConfigError: unknown name, an option that it does not have, or a value that makes no sense.
     """
     architecture = architecture_named(name)
+    _check_kinds(name, architecture.config, options)
     try:
         config = architecture.config(**{key: options[key] for key in options if key != _CHECKPOINTING})
     except TypeError as error:  # a misspelt or missing option

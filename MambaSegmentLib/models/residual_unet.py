@@ -25,7 +25,8 @@ class ResidualUNetConfig:
 
     Attributes:
         spatial_dims: 2 or 3.
-        in_channels, num_classes: channels of the image and of the logits, background included.
+        in_channels, num_classes: channels of the image and of the logits, background included; a network of regions
+            that overlap has one for each and none for the background, so that 1 is a single region.
         features_per_stage: width of each stage.
         kernel_sizes: odd, one per stage and axis; a single number stands for all axes, or for all stages.
         strides: by how much each stage divides each axis; the first stage must keep the size.
@@ -43,9 +44,9 @@ class ResidualUNetConfig:
     def __post_init__(self) -> None:
         if self.spatial_dims not in (2, 3):
             raise ConfigError(f"spatial_dims is {self.spatial_dims}; expected 2 or 3")
-        if self.in_channels < 1 or self.num_classes < 2:
+        if self.in_channels < 1 or self.num_classes < 1:
             raise ConfigError(
-                f"in_channels {self.in_channels}, num_classes {self.num_classes}: expected at least 1 and 2"
+                f"in_channels {self.in_channels}, num_classes {self.num_classes}: expected at least 1 of both"
             )
         object.__setattr__(self, "features_per_stage", tuple(self.features_per_stage))  # a bundle's JSON has lists
         if self.stages < 2 or min(self.features_per_stage) < 1:

@@ -31,7 +31,8 @@ class SwinUMambaConfig:
     """Sizes of a Swin-UMamba; the defaults are the published ones.
 
     Attributes:
-        in_channels, num_classes: channels of the image and of the logits, background included.
+        in_channels, num_classes: channels of the image and of the logits, background included; a network of regions
+            that overlap has one for each and none for the background, so that 1 is a single region.
         feature_sizes: width of the stem, of the skips and of the decoder at 1, 1/2, 1/4, 1/8 and 1/16 of the size.
         hidden_size: width of the bottleneck, that of the last encoder stage.
         encoder_dims, encoder_depths: width and number of blocks of each VSS stage, from 1/4 to 1/32 of the size.
@@ -54,10 +55,10 @@ class SwinUMambaConfig:
     def __post_init__(self) -> None:
         for name in ("feature_sizes", "encoder_dims", "encoder_depths"):  # a bundle's JSON has lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_positive(in_channels=self.in_channels, d_state=self.d_state, feature_sizes=self.feature_sizes)
-        check_positive(encoder_dims=self.encoder_dims, encoder_depths=self.encoder_depths)
-        if self.num_classes < 2:
-            raise ConfigError(f"num_classes is {self.num_classes}; expected at least 2")
+        check_positive(in_channels=self.in_channels, num_classes=self.num_classes, d_state=self.d_state)
+        check_positive(
+            feature_sizes=self.feature_sizes, encoder_dims=self.encoder_dims, encoder_depths=self.encoder_depths
+        )
         if not len(self.feature_sizes) - 1 == len(self.encoder_dims) == len(self.encoder_depths) == 4:
             raise ConfigError(
                 f"{len(self.feature_sizes)} feature_sizes, {len(self.encoder_dims)} encoder_dims and "

@@ -36,7 +36,8 @@ class SwinUMambaDConfig:
     """Sizes of a Swin-UMamba†; the defaults are the published ones.
 
     Attributes:
-        in_channels, num_classes: channels of the image and of the logits, background included.
+        in_channels, num_classes: channels of the image and of the logits, background included; a network of regions
+            that overlap has one for each and none for the background, so that 1 is a single region.
         dims, encoder_depths: width and number of blocks of each encoder stage.
         decoder_depths: number of blocks of each decoder level, from the coarsest; one fewer than encoder stages.
         d_state: states of each scan.
@@ -55,10 +56,8 @@ class SwinUMambaDConfig:
     def __post_init__(self) -> None:
         for name in ("dims", "encoder_depths", "decoder_depths"):  # a bundle's JSON has lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_positive(in_channels=self.in_channels, dims=self.dims, d_state=self.d_state)
-        check_positive(encoder_depths=self.encoder_depths, decoder_depths=self.decoder_depths)
-        if self.num_classes < 2:
-            raise ConfigError(f"num_classes is {self.num_classes}; expected at least 2")
+        check_positive(in_channels=self.in_channels, num_classes=self.num_classes, d_state=self.d_state)
+        check_positive(dims=self.dims, encoder_depths=self.encoder_depths, decoder_depths=self.decoder_depths)
         stages = len(self.dims)
         if len(self.encoder_depths) != stages or len(self.decoder_depths) != stages - 1:
             raise ConfigError(

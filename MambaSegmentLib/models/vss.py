@@ -150,10 +150,10 @@ def check_image(x: Tensor, channels: int, multiple: int) -> None:
 def check_positive(**options: int | Sequence[int]) -> None:
     """Raises ConfigError for an option that is, or holds, a number below 1, or is an empty list."""
     for name, value in options.items():
-        numbers = [value] if isinstance(value, int) else list(value)
+        numbers = list(value) if isinstance(value, Sequence) else [value]
         if not numbers or min(numbers) < 1:
             raise ConfigError(
-                f"{name} is {value}; expected at least 1" + ("" if isinstance(value, int) else " in each")
+                f"{name} is {value}; expected at least 1" + (" in each" if isinstance(value, Sequence) else "")
             )
 
 

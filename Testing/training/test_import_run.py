@@ -41,6 +41,24 @@ def test_a_run_becomes_the_model_that_export_makes(run, tmp_path, capsys):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+ENC = {"features_per_stage": [4, 4], "kernel_sizes": 3, "strides": [1, 2], "spatial_dims": 2}
+DAGGER = {"dims": [4, 8, 16, 32], "encoder_depths": [1, 1, 1, 1], "decoder_depths": [1, 1, 1], "d_state": 4}
+
+
+@pytest.mark.parametrize(("name", "options"), [("umamba_enc", ENC), ("swin_umamba_d", DAGGER)])
+def test_a_run_of_slices_whose_patch_nobody_chose(name, options, prepared, tmp_path):
+    """The planned patch has three sizes, and none is a multiple of 32."""
+    short = {"epochs": 1, "steps_per_epoch": 1, "augment": {"mirror_axes": []}, "data": {"batch_size": 1}}
+    config = config_from_json(TINY | short | {"network": {"name": name, "options": options}})
+    fit(prepared.folder, tmp_path / "run", config, device="cpu")
+    export(tmp_path / "run", tmp_path / "exported.safetensors", device="cpu")
+    output = tmp_path / "imported.safetensors"
+    assert main(["models", "import", str(tmp_path / "run"), "-o", str(output), "--quiet"]) == 0
+    imported, exported = read_bundle(output).manifest, read_bundle(tmp_path / "exported.safetensors").manifest
+    assert imported.patch_size == exported.patch_size == ((32, 32) if name == "swin_umamba_d" else (16, 16))
+    assert imported.architecture_options == exported.architecture_options
+
+
 def test_a_run_whose_work_folder_is_elsewhere(run, prepared, tmp_path, capsys):
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)

@@ -24,6 +24,23 @@ def test_the_planned_patch_is_enlarged_to_what_the_network_needs(patch_of):
     assert patch_of(network=VSS) == (32, 32)
 
 
+def test_umamba_enc_is_built_for_the_patch_that_it_sees(prepared, tiny_config):
+    """Its input_size need not be written into a recipe; one that is written is kept."""
+    plan = {"features_per_stage": [4, 8, 8], "kernel_sizes": 3, "strides": [1, 2, [1, 4, 4]]}
+
+    def sizes(data=None, **options):
+        network = {"name": "umamba_enc", "options": plan | options}
+        config = tiny_config(network=network, augment={}, data=data or {})
+        built = build_network(prepared, config)
+        assert planned_patch_size(prepared, config) == patch_size_of(built, prepared, config)
+        return built.config.input_size, patch_size_of(built, prepared, config)
+
+    assert sizes() == ((16, 16, 16), (16, 16, 16))
+    assert sizes({"patch_size": [8, 16, 24]}) == ((8, 16, 24), (8, 16, 24))
+    assert sizes(spatial_dims=2, strides=[1, 3, 2]) == ((18, 18), (18, 18))
+    assert sizes(input_size=[16, 16, 16]) == ((16, 16, 16), (16, 16, 16))
+
+
 def test_a_given_patch_is_kept(patch_of):
     assert patch_of(data={"patch_size": [8, 16, 24]}) == (8, 16, 24)
     assert patch_of(network=VSS, data={"patch_size": [32, 64]}) == (32, 64)

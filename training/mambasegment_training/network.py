@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.models import build_model
+from MambaSegmentLib.models.planned_patch import enlarged_patch, with_input_size
 
 from .augment import seeded
 from .config import TrainingConfig
@@ -33,8 +34,9 @@ def build_network(dataset: PreparedDataset, config: TrainingConfig) -> nn.Module
 
 
 def network_options(dataset: PreparedDataset, config: TrainingConfig) -> dict[str, Any]:
-    """All options of `build_model`: those of the configuration, and what the data determines."""
-    return {"in_channels": len(dataset.channels), "num_classes": dataset.class_count, **config.network.options}
+    """All options of `build_model`: those of the configuration, and what the data and the patch determine."""
+    options = {"in_channels": len(dataset.channels), "num_classes": dataset.class_count, **config.network.options}
+    return with_input_size(config.network.name, options, dataset.patch_size, config.data.patch_size)
 
 
 def patch_size_of(network: nn.Module, dataset: PreparedDataset, config: TrainingConfig) -> tuple[int, ...]:
@@ -47,9 +49,8 @@ def patch_size_of(network: nn.Module, dataset: PreparedDataset, config: Training
         ShapeError: a size that the network cannot take.
     """
     structure: Any = network
-    dims, multiple = structure.config.spatial_dims, structure.size_multiple
-    planned = tuple(-(-size // multiple) * multiple for size in dataset.patch_size[-dims:])
-    patch = config.data.patch_size or planned
+    dims = structure.config.spatial_dims
+    patch = config.data.patch_size or enlarged_patch(network, dataset.patch_size)
     if len(patch) != dims:
         expected = "(K, J, I)" if dims == 3 else "(J, I), of a slice"
         raise ConfigError(f"data.patch_size is {patch}; {structure.architecture_name} here takes {dims}: {expected}")

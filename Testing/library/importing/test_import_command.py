@@ -250,6 +250,27 @@ def test_regions_and_the_ignore_label(tmp_path, importing):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_a_single_region(tmp_path, importing):
+    """One output, whose probability is its own: two labels that were trained as one."""
+    options = {**OPTIONS, "num_classes": 1}
+    network = a_network("umamba_bot", options)
+    folder = a_results_folder(
+        tmp_path,
+        dataset=dataset_of(labels={"background": 0, "lesion": [1, 2]}, regions_class_order=[1]),
+        checkpoint=checkpoint_of(TRAINER, "2d", authors_state_dict("umamba_bot", network)),
+    )
+    _, manifest, said = importing(folder)
+    assert "overlap" not in said
+    assert [(r.name, r.labels, r.value) for r in manifest.regions] == [("lesion", (1, 2), 1)]
+    assert [(s.value, s.name) for s in manifest.segments] == [(1, "lesion")]
+    array = np.cumsum(np.random.default_rng(0).normal(5, 2, (2, 8, 8)), axis=1).astype(np.float32) + 100
+    found = ms.segment(Volume(array), model=tmp_path / "m.safetensors", device="cpu").labels.array
+    with torch.inference_mode():
+        logits = network(torch.from_numpy((array - array.mean()) / array.std())[:, None]).numpy()[:, 0]
+    assert 0 < (logits > 0).mean() < 1
+    np.testing.assert_array_equal(found, logits > 0)
+
+
 @pytest.mark.parametrize(
     "labels",
     [

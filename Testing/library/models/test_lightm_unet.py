@@ -137,7 +137,7 @@ def test_a_size_it_cannot_take_is_refused_before_any_work():
         ({"pooling": "mean"}, "'mean'"),
         ({"blocks_up": [1, 1]}, "blocks_up has 2 levels"),
         ({"blocks_down": [1, 0, 1, 1]}, "at least 1"),
-        ({"num_classes": 1}, "num_classes 1"),
+        ({"num_classes": 0}, "num_classes 0"),
         ({"width": 3}, "width"),
     ],
 )

@@ -1,5 +1,7 @@
 """MambaClinix: what each stage gets, the orders of its interactions, the ablation's networks."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -112,3 +114,14 @@ def test_the_interaction_is_linear():
     offset = interaction(torch.zeros_like(x))
     torch.testing.assert_close(interaction(2 * x) - offset, 2 * (interaction(x) - offset), rtol=1e-4, atol=1e-5)
     assert interaction.widths == [2, 4, 8]
+
+
+@pytest.mark.parametrize("orders", [[4, 4, 4], [4, 5, 6], [2, 3, 4, 5, 6, 6]])
+def test_the_orders_of_the_ablation_fit_the_published_widths(orders):
+    """Three on the finer half, or one for each stage of HGCN alone; each part is twice as wide as that before it."""
+    only = {"stage_mixers": ["hgcn"] * 6} if len(orders) == 6 else {}
+    with torch.device("meta"):
+        net = build_model("mambaclinix", SIX_STAGES | only | {"hgcn_orders": orders})
+    blocks = [mixer for mixer in net.mixers if isinstance(mixer, HGCNBlock)]
+    assert [len(block.interaction.widths) for block in blocks] == orders
+    assert all(2 * a == b for block in blocks for a, b in itertools.pairwise(block.interaction.widths))

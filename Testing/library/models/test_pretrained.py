@@ -103,6 +103,13 @@ def test_other_files_are_told_apart_and_change_nothing():
         load_pretrained(net, {**file, "layers.3.blocks.0.ln_1.bias": torch.zeros(7)})
     with pytest.raises(BundleError, match=r"missing: layers\.0\.blocks\.0\.ln_1\.weight"):
         load_pretrained(net, {**file, "layers.0.blocks.0.ln_1.weight": "no tensor"})
+    whole = file["layers.0.blocks.0.ln_1.weight"].int()
+    with pytest.raises(BundleError, match=r"missing: layers\.0\.blocks\.0\.ln_1\.weight"):
+        load_pretrained(net, {**file, "layers.0.blocks.0.ln_1.weight": whole})
+    with pytest.raises(BundleError, match="it holds a list; expected tensors by name"):
+        load_pretrained(net, [torch.zeros(1)])
+    with pytest.raises(BundleError, match="not a VMamba-Tiny file: it holds 3"):
+        load_pretrained(net, {3: torch.zeros(1)})
     with pytest.raises(BundleError, match=r"damaged; not a number or infinite: layers\.0\.blocks\.0\.ln_1\.bias;"):
         load_pretrained(net, {**file, "layers.0.blocks.0.ln_1.bias": torch.full((4,), torch.nan)})
     assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items())

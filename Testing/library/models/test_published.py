@@ -107,6 +107,33 @@ def test_something_else_than_tensors_is_refused(net):
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "of type NoneType"),
+        ([torch.zeros(1)], "of type list"),
+        ({"network_weights": None}, "of type NoneType"),
+        ({3: torch.zeros(1)}, "no tensors: 3"),
+    ],
+)
+def test_something_else_than_a_state_dict_is_refused(net, content, message):
+    with pytest.raises(BundleError, match=message):
+        load_published_weights(net, content)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda t: t.int(), lambda t: t.to(torch.complex64), lambda t: t.to_sparse()], ids=lambda _: ""
+)
+def test_tensors_that_cannot_be_weights_are_refused_and_nothing_is_loaded(net, change):
+    """Torch would round the first, take the second's real part, and stop at the third with the others loaded."""
+    theirs = with_aliases(build_model("umamba_bot", OPTIONS))
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    theirs["mamba_layer.norm.bias"] = change(theirs["mamba_layer.norm.bias"])
+    with pytest.raises(BundleError, match=r"real floating point; other tensors: mamba_layer\.norm\.bias \("):
+        load_published_weights(net, theirs)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+@pytest.mark.parametrize(
     "wrap",
     [
         lambda theirs: {"network_weights": theirs, "current_epoch": 3},

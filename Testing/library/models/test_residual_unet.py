@@ -147,7 +147,7 @@ def test_a_size_it_cannot_take_is_refused_before_any_work(name):
     ("options", "message"),
     [
         ({"spatial_dims": 4}, "spatial_dims is 4"),
-        ({"num_classes": 1}, "num_classes 1"),
+        ({"num_classes": 0}, "num_classes 0"),
         ({"features_per_stage": [4]}, "two or more"),
         ({"kernel_sizes": [3, 3]}, "kernel_sizes is .*expected 3 entries"),
         ({"kernel_sizes": [[3, 3], 3, 3]}, "each with 3 numbers"),

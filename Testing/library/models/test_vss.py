@@ -142,7 +142,7 @@ def test_deep_supervision_can_be_switched(name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_classes": 1}, "num_classes is 1"),
+        ({"num_classes": 0}, "num_classes is 0"),
         ({"in_channels": 0}, "in_channels is 0"),
         ({"d_state": 0}, "d_state is 0"),
         ({"width": 3}, "width"),
