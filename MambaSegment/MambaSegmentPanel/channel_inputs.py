@@ -39,9 +39,9 @@ class ChannelInputs:
         return [None] * count if self.node is None else [channelVolume(self.node, each) for each in range(count)]
 
     def show(self, node: Any, channels: Sequence[Channel]) -> None:
-        """Another node, another model, or another choice in the node."""
+        """Another node, another model, or another choice in the node; without a node the selectors stay, empty."""
         self.node = node
-        if tuple(channels) != tuple(self.channels):
+        if node is not None and tuple(channels) != tuple(self.channels):
             self.channels = tuple(channels)
             self._remake()
         self._updating = True

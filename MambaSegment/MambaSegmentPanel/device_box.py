@@ -40,4 +40,4 @@ class DeviceBox:
 def devices(platform: str = sys.platform) -> list[tuple[str, str]]:
     """What to show, and the worker's name of it; whether it is there, only the worker can tell."""
     gpu = (_("Apple GPU"), "mps") if platform == "darwin" else (_("GPU (CUDA or ROCm)"), "cuda")
-    return [(_("Automatic: a GPU if there is one"), "auto"), gpu, (_("CPU"), "cpu")]
+    return [(_("Automatic"), "auto"), gpu, (_("CPU"), "cpu")]

@@ -18,6 +18,7 @@ from .readiness import Situation, modalityWarning, whyNotReady
 from .result_rows import rowsOf
 from .results_section import ResultsSection
 from .run_section import RunRequest, RunSection
+from .warm_up import WarmUp
 
 if TYPE_CHECKING:
     from MambaSegmentLib.store import StoredModel
@@ -43,6 +44,7 @@ class Panel:
         self.channels = ChannelInputs(ui, self.update)
         self.device = DeviceBox(ui.deviceSelector)
         self.results = ResultsSection(ui)
+        self.warmUp = WarmUp(logic)
         self.run = RunSection(ui, logic, self._request, self._onResult)
         self.firstUse = FirstUse(ui, logic, self.refresh)
         for section in (ui.shellCollapsibleButton, ui.logCollapsibleButton):  # for the few who look for them
@@ -52,7 +54,8 @@ class Panel:
         self.refresh()
 
     def close(self) -> None:
-        """The panel goes; the logic may still log."""
+        """The panel goes; the logic may outlive it."""
+        self.warmUp.forget()
         self.log.close()
 
     def setParameterNode(self, node: Any) -> None:
@@ -71,6 +74,7 @@ class Panel:
     def refresh(self) -> None:
         """Look again for packages and models, which the user may have installed meanwhile."""
         self.firstUse.look()
+        self.warmUp.forget()  # with other packages the worker is another
         self.model.setModels(self._installedModels())
         self.model.chooseFirstIfNone()
         self.update()
@@ -82,7 +86,9 @@ class Panel:
         self.device.show(self.node)
         volumes = self.channels.volumes()
         self._showInputHint(volumes)
-        self.run.setReady(self._whyNotReady(volumes))
+        whyNot = self._whyNotReady(volumes)
+        self.run.setReady(whyNot)
+        self.warmUp.want(None if whyNot or self.model.chosen is None else self.model.chosen.name, self.device.chosen)
         self._showShellLine(volumes[0])
 
     def onModelChosen(self) -> None:
