@@ -80,6 +80,7 @@ class ChannelInputs:
         selector.addEnabled = False
         selector.removeEnabled = False
         selector.toolTip = _toolTipOf(channel)
+        selector.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
         selector.setMRMLScene(slicer.mrmlScene)
         selector.connect("currentNodeChanged(vtkMRMLNode*)", lambda volume: self._onFurther(index, volume))
         form.insertRow(_ROW_OF_FIRST + index, qt.QLabel(_labelOf(channel)), selector)

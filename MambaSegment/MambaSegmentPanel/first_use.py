@@ -67,7 +67,6 @@ class FirstUse:
         ui, running = self.ui, self.installer.isRunning
         ui.firstUseFrame.visible = bool(self.missing) or running
         ui.missingPackagesLabel.text = "<br><br>".join(self._paragraphs())
-        ui.missingPackagesLabel.visible = ui.firstUseFrame.visible
         ui.installButton.visible = bool(self._packages) or running
         ui.installButton.enabled = not running
         ui.installButton.text = _("Installing…") if running else _("Install")

@@ -19,6 +19,11 @@ def messageAndAdvice(error: Exception) -> tuple[str, str]:
     return message, _("Please report it, with the log below.")
 
 
+def asSentence(text: str) -> str:
+    """The library's messages begin small and have no full stop, since a shell puts words before them."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
 def _adviceFor(error: MambaSegmentError) -> str:
     """For errors that come up before the worker; most say in their message what to do."""
     if isinstance(error, ResourceError):

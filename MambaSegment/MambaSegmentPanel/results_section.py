@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import qt
+from slicer.i18n import tr as _
 
 from .result_rows import ResultRow, asText, headings
 
@@ -18,7 +19,7 @@ class ResultsSection:
         self.rows: Sequence[ResultRow] = ()
         table = ui.resultTable
         table.setColumnCount(len(headings()))
-        table.setHorizontalHeaderLabels(headings())
+        table.setHorizontalHeaderLabels([_("Segment"), _("mL"), _("Voxels")])  # short: the panel may be narrow
         table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
         ui.copyResultButton.connect("clicked()", self.onCopy)
@@ -46,7 +47,7 @@ def _cell(text: str, swatch: ResultRow | None) -> Any:
     item.setFlags(item.flags() & ~qt.Qt.ItemIsEditable)
     item.setToolTip(text)
     if swatch is None:
-        item.setTextAlignment(int(qt.Qt.AlignRight | qt.Qt.AlignVCenter))
+        item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
     else:
         picture = qt.QPixmap(_SWATCH_PX, _SWATCH_PX)
         picture.fill(qt.QColor(*(round(255 * part) for part in swatch.color)))

@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 
 from MambaSegmentLib.errors import Cancelled
 
-from .messages import messageAndAdvice
+from .messages import asSentence, messageAndAdvice
 from .run_progress import BAR_END, RunProgress, timeText
 
 if TYPE_CHECKING:
@@ -131,8 +131,7 @@ class RunSection:
     def _onFailed(self, error: Exception) -> None:
         self._ended()
         if isinstance(error, Cancelled):
-            text = str(error)
-            self._say(text[:1].upper() + text[1:] + ".")
+            self._say(asSentence(str(error)))
             _log.info("%s", error)
         else:
             self._showError(error)
@@ -177,7 +176,7 @@ class RunSection:
         label = self.ui.errorLabel
         label.visible = bool(message)
         label.text = "<b>{heading}</b><br>{message}".format(
-            heading=_("Not segmented"), message=escape(message, quote=False)
+            heading=_("Not segmented"), message=escape(asSentence(message), quote=False)
         ) + (f"<br><i>{escape(advice, quote=False)}</i>" if advice else "")
 
     def _sayWarnings(self, warnings: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Before anything can be segmented: what is missing, and its installation. What stands for pip is a program of the test."""
+"""What is missing before anything can be segmented, and its installation; pip here is a program of the test."""
 
 import subprocess
 import sys
@@ -54,7 +54,7 @@ def test_opening_the_module_installs_nothing_and_says_what_is_missing(host, open
     assert "platformdirs&gt;=9999, numba&gt;=9999" in text
     assert "(about 213 MB on disk)" in text  # 0.4 and 212.9
     assert "stay as they are" in text
-    assert widget.ui.firstUseFrame.isVisible()
+    assert widget.ui.missingPackagesLabel.isVisible()
     assert widget.ui.installButton.isVisible()
     assert not widget.ui.openTorchModuleButton.isVisible()
     assert not widget.ui.segmentButton.enabled

@@ -142,9 +142,10 @@ def test_another_modality_is_said_before_the_run(host, panel_module):
     assert warning(ONE, [volume]) == ""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     name = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
-    hierarchy.SetItemAttribute(hierarchy.GetItemByDataNode(volume), name, "CT")
+    hierarchy.SetItemAttribute(hierarchy.CreateItem(hierarchy.GetSceneItemID(), volume), name, "CT")
     assert warning(ONE, [volume]) == "“thorax” is CT; the model was trained with MR."
     assert warning(ONE, [None]) == ""
+    hierarchy.RemoveAllItems(False)  # the application does so with the scene
 
 
 @pytest.mark.parametrize(
