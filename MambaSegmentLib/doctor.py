@@ -11,8 +11,8 @@ from typing import Any
 from . import __version__
 
 _PACKAGES = (
-    "torch", "numpy", "scipy", "SimpleITK", "safetensors", "slicerio", "pynrrd", "numba", "triton", "mamba-ssm",
-    "pydicom", "highdicom",
+    "torch", "numpy", "scipy", "SimpleITK", "safetensors", "slicerio", "pynrrd", "numba", "triton", "cuda-bindings",
+    "nvidia-cuda-nvrtc", "mamba-ssm", "pydicom", "highdicom",
 )  # fmt: skip
 _REQUIRED = {"torch", "numpy", "scipy", "SimpleITK", "safetensors", "slicerio", "pynrrd"}
 _GB = 1e9
@@ -24,8 +24,8 @@ def examine() -> dict[str, Any]:
 
     Returns:
         JSON-ready: `mambasegment`, `python`, `platform`, `packages` (name to version or None), `devices`, `device`
-        (what "auto" takes), `kernels`, `kernel` (what "auto" takes there, None without torch), `memory`
-        {total_bytes, available_bytes}, `store` {folders, models}, `advice` (sentences).
+        (what "auto" takes), `kernels`, `kernel` (what "auto" takes there, None without torch), `kernel_reason`,
+        `memory` {total_bytes, available_bytes}, `store` {folders, models}, `advice` (sentences).
     """
     import psutil
 
@@ -40,6 +40,7 @@ def examine() -> dict[str, Any]:
         "device": None,
         "kernels": [],
         "kernel": None,
+        "kernel_reason": None,
         "memory": {"total_bytes": memory.total, "available_bytes": memory.available},
         "store": _store(),
     }
@@ -57,7 +58,7 @@ def as_text(report: Mapping[str, Any]) -> str:
         f"memory        {memory['available_bytes'] / _GB:.1f} GB free of {memory['total_bytes'] / _GB:.1f} GB",
         "",
         "packages",
-        *(f"  {name:<12} {version or 'not installed'}" for name, version in report["packages"].items()),
+        *(f"  {name:<18} {version or 'not installed'}" for name, version in report["packages"].items()),
         "",
         "devices",
         *(
@@ -71,6 +72,7 @@ def as_text(report: Mapping[str, Any]) -> str:
             f"{'yes' if kernel['available'] else 'no':<4}{kernel['reason']}"
             for kernel in report["kernels"]
         ),
+        *([f"  {report['kernel_reason']}"] if report["kernel_reason"] else []),
         "",
         f"models: {', '.join(report['store']['models']) or 'none'}",
         *(f"  {folder}" for folder in report["store"]["folders"]),
@@ -109,7 +111,7 @@ def _kernels() -> dict[str, Any]:
     import torch
 
     from .devices import choose_device
-    from .kernels import available_backends, choose_backend
+    from .kernels import available_backends, choose_backend, explain_choice
 
     kernels = [
         {
@@ -122,7 +124,12 @@ def _kernels() -> dict[str, Any]:
         }
         for info in available_backends()
     ]
-    return {"kernels": kernels, "kernel": choose_backend(choose_device("auto"), torch.float32).name}
+    device = choose_device("auto")
+    return {
+        "kernels": kernels,
+        "kernel": choose_backend(device, torch.float32).name,
+        "kernel_reason": explain_choice(device),
+    }
 
 
 def _store() -> dict[str, Any]:
@@ -141,9 +148,7 @@ def _advice(report: Mapping[str, Any]) -> list[str]:
         if version is None and name in _REQUIRED
     ]
     advice += [
-        f"the scan kernel {kernel['name']} is not used: {kernel['reason']}"
-        for kernel in report["kernels"]
-        if not kernel["available"]
+        f"the scan kernel {kernel['name']} is not used: {kernel['reason']}" for kernel in _missing_kernels(report)
     ]
     if report["device"] == "cpu" and sys.platform in ("linux", "win32") and _nvidia_gpu_without_cuda():
         advice.append(
@@ -155,6 +160,14 @@ def _advice(report: Mapping[str, Any]) -> list[str]:
     if not report["store"]["models"]:
         advice.append("no model is installed; put .safetensors models into the user's folder or give a path with -m")
     return advice
+
+
+def _missing_kernels(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those that would be taken before the present one on the present device if they were there."""
+    names = [kernel["name"] for kernel in report["kernels"]]
+    before = report["kernels"][: names.index(report["kernel"])] if report["kernel"] in names else []
+    device = str(report["device"]).split(":")[0]
+    return [kernel for kernel in before if not kernel["available"] and device in kernel["devices"]]
 
 
 def _nvidia_gpu_without_cuda() -> bool:

@@ -4,7 +4,8 @@ from torch import Tensor
 
 from . import meta_scan
 from .arguments import check_arguments
-from .backends import scan_function
+from .dispatch import run
+from .operator import scan_operator, somebody_looks
 
 
 def selective_scan(
@@ -41,12 +42,17 @@ def selective_scan(
     Returns:
         y (B, D, L) in the dtype of u; with return_last_state also the state (B, D, N), float32 (float64 for float64 u).
     Raises:
-        ShapeError: an argument does not fit the others. ConfigError: unknown backend, unusable dtype or device.
+        ShapeError: shape, dtype or device of an argument does not fit. ConfigError: unknown or unusable backend.
     Source: Gu & Dao 2023, arXiv:2312.00752; arguments as in the mamba-ssm function of this name.
     """
     arguments = check_arguments(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state)
     if u.device.type == "meta":  # tensors without data: no backend computes, all have the same shapes
         y, last_state = meta_scan.scan(arguments)
+    elif somebody_looks(u):
+        a = arguments
+        y, last_state = scan_operator(
+            u, delta, A, a.B, a.C, D, z, delta_bias, initial_state, a.delta_softplus, backend
+        )  # fmt: skip
     else:
-        y, last_state = scan_function(backend, arguments)(arguments)
+        y, last_state = run(backend, arguments)
     return (y, last_state) if return_last_state else y

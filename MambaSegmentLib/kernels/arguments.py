@@ -3,14 +3,16 @@
 Letters as in the paper: B batch, D channels, L sequence length, N states, G groups of channels that share B and C.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, ShapeError
+from ..errors import ShapeError
 
+CHECKS_VALUES = os.environ.get("MAMBASEGMENT_CHECK_VALUES", "") not in ("", "0")
 SCAN_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -63,8 +65,7 @@ def check_arguments(
     """Check every shape, dtype and device; bring B and C to (B, G, N, L) without copying.
 
     Raises:
-        ShapeError: an argument does not fit `u` and `A`; the message names it and the shape it should have.
-        ConfigError: a dtype that is not a real floating one, or arguments on different devices.
+        ShapeError: the shape, dtype or device of an argument; the message names it and what it should be.
     """
     if u.dim() != 3:
         raise ShapeError(f"u has shape {tuple(u.shape)}; expected (batch, channels, length)")
@@ -94,9 +95,26 @@ def check_tensors(expected: Mapping[str, tuple[Tensor | None, tuple[int, ...] | 
         if shape is not None and tuple(tensor.shape) != shape:
             raise ShapeError(f"{name} has shape {tuple(tensor.shape)}; expected {shape} to fit u and A")
         if tensor.dtype not in SCAN_DTYPES:
-            raise ConfigError(f"{name} has dtype {tensor.dtype}; expected a real floating dtype; convert it first")
+            raise ShapeError(f"{name} has dtype {tensor.dtype}; expected a real floating dtype; convert it first")
         if tensor.device != u.device:
-            raise ConfigError(f"{name} is on {tensor.device} and u on {u.device}; move both to one device")
+            raise ShapeError(f"{name} is on {tensor.device} and u on {u.device}; move both to one device")
+        if CHECKS_VALUES and tensor.device.type != "meta":
+            check_values(name, tensor)
+
+
+def check_values(name: str, tensor: Tensor) -> None:
+    """For hunting a fault: MAMBASEGMENT_CHECK_VALUES=1 at the start. Waits for the device, so it is off otherwise.
+
+    Raises:
+        FloatingPointError: some value is infinite or not a number.
+    """
+    wrong = ~torch.isfinite(tensor.detach())
+    if bool(wrong.any()):
+        first = [int(index) for index in wrong.nonzero()[0]]
+        raise FloatingPointError(
+            f"{name} of the selective scan, shape {tuple(tensor.shape)}, has {int(wrong.sum())} values that "
+            f"are infinite or not a number, the first at {first}"
+        )
 
 
 def _grouped(name: str, tensor: Tensor, u: Tensor, states: int) -> Tensor:

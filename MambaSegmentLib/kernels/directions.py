@@ -16,7 +16,8 @@ from torch import Tensor
 from ..errors import ConfigError, ShapeError
 from . import meta_scan
 from .arguments import check_tensors
-from .backends import directional_function
+from .dispatch import run_directional
+from .operator import somebody_looks
 
 
 @dataclass(frozen=True)
@@ -117,14 +118,15 @@ def directional_scan(
     Returns:
         (B, D, *spatial) in the dtype of u.
     Raises:
-        ShapeError: an argument does not fit the others. ConfigError: unknown backend, unusable dtype or device.
+        ShapeError: shape, dtype or device of an argument does not fit. ConfigError: unknown or unusable backend.
     """
     arguments = DirectionalArguments(u, delta, A, B, C, D, delta_bias, bool(delta_softplus), tuple(directions))
     _check(arguments)
     if u.device.type == "meta":
         return meta_scan.directional_scan(arguments)
-    fused = directional_function(backend, u.device, u.dtype)
-    return composed(arguments, backend) if fused is None else fused(arguments)
+    if somebody_looks(u):
+        return composed(arguments, backend)  # of operators that PyTorch knows
+    return run_directional(backend, arguments, composed)
 
 
 def composed(arguments: DirectionalArguments, backend: str = "auto") -> Tensor:

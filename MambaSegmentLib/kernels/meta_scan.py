@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .directions import DirectionalArguments
 
 _STEPS_PER_CHECKPOINT = 64  # of the sequence; the compiled kernels keep a state so often for the backward pass
+_BLOCK = 16  # channels that the compiled kernels take at once
 _LIBRARY = torch.library.Library("mambasegment_meta", "FRAGMENT")
 _LIBRARY.define("scan(Tensor u, Tensor A, bool skip, bool gate) -> Tensor")
 _LIBRARY.define("causal_conv(Tensor x, Tensor weight) -> Tensor")
@@ -44,15 +45,17 @@ class _MetaScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
-        u, _, A, _, _, D, z, _, _ = tensors
-        assert u is not None and A is not None
+        u, _, A, B, _, D, z, _, _ = tensors
+        assert u is not None and A is not None and B is not None
         y = SCAN(u, A, D is not None, z is not None)
         batch, _, *spatial = u.shape
         dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
         state = u.new_empty(batch, *A.shape, dtype=dtype)
         if any(ctx.needs_input_grad):
             checkpoints = math.ceil(math.prod(spatial) / _STEPS_PER_CHECKPOINT)
-            ctx.save_for_backward(*tensors, u.new_empty(checkpoints, batch, *A.shape, dtype=dtype))
+            groups = B.shape[1]  # of each direction and each group, whole blocks of channels are kept
+            channels = groups * math.ceil(A.shape[0] / groups / _BLOCK) * _BLOCK
+            ctx.save_for_backward(*tensors, u.new_empty(checkpoints, batch, channels, A.shape[1], dtype=dtype))
         return y, state
 
     @staticmethod

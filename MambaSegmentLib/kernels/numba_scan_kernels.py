@@ -1,285 +1,202 @@
-"""The compiled scan: a job is LANES channels of one batch entry; a call works through a share of the jobs.
+"""The compiled scan, forward. Nothing of size (B, L, D, N) exists: what is kept is the state at each tile's start.
 
-The sequence is walked tile by tile. Each tile's inputs are brought into contiguous buffers, whatever their strides, so
-that softplus, the recurrence, D and the gate all run on full vectors in the first-level cache. Nothing of size
-(B, L, D, N) exists: the forward pass keeps the state at each tile's start, the backward pass replays tile by tile.
+Where channels do not fill the threads, the sequence is cut into chunks. Each chunk first runs from zeros, as if nothing
+came before. Since the recurrence is linear in the state, what came before is added afterwards: a second walk carries
+the true state of the chunk's start through the decays alone, and ends where nothing of it is left.
 """
 
-from collections import namedtuple
 from types import SimpleNamespace
 
-import numpy as np
 from numba import types
 
-from . import numba_loops, numba_simd, numba_tiles
+from . import numba_loops, numba_maps, numba_moves, numba_scan_tiles, numba_simd, numba_tiles
 from .numba_compile import cached_on_disk, checksum_of
-from .numba_loops import add_lane_sums, backward_state, forward_state, replay_state, sigmoid_rows, softplus_rows
-from .numba_simd import LANES, LOG2_E
-from .numba_tiles import FLOAT_BYTES, TILE, helper, load_row, load_tile, new_row, new_tile, store_tile
-
-_LN_2 = np.float32(0.6931471805599453)
-_ONE = np.float32(1.0)
-_ZERO = np.float32(0.0)
-
-# u, delta, z: (B, D, L); A: (D, N); B, C: (B, G, N, L); D, bias: (D,). z, D, bias may be empty.
-Inputs = namedtuple("Inputs", ("u", "delta", "A", "B", "C", "D", "z", "bias", "softplus"))
-# where a job is: batch entry, group, first channel, number of channels
-Job = namedtuple("Job", ("b", "g", "channel", "width"))
-# rows of one value a channel: A times log2(e) (N, LANES); bias, D, zeros (LANES,)
-Constants = namedtuple("Constants", ("a_log2", "bias", "D", "zeros"))
-# tiles of the forward pass
-Tiles = namedtuple("Tiles", ("raw", "step", "x", "drive", "out", "z", "gate"))
-# tiles and rows of the backward pass; `before` has one row more
-Adjoints = namedtuple(
-    "Adjoints", ("dy", "d_step", "d_drive", "decays", "before", "d_b", "d_c", "state", "d_a", "d_bias", "d_D")
+from .numba_loops import STATES, forward_states, gate_rows
+from .numba_maps import ROW_BYTES
+from .numba_moves import add_to_rows, copy_rows, ignore_denormals, restore_float_mode, zero_rows
+from .numba_scan_tiles import (
+    DELTA,
+    B,
+    C,
+    Inputs,
+    U,
+    Y,
+    Z,
+    all_vanished,
+    count_members,
+    course_of,
+    is_present,
+    job_of,
+    lines_to_come,
+    load_constants,
+    load_state,
+    map_rows,
+    member_of,
+    of_state,
+    pass_on,
+    places_of,
+    prepare,
+    state_rows,
+    store_map,
+    store_state,
+    tiles_at,
 )
+from .numba_tiles import TILE, helper
 
 
 @helper
-def job_of(index, inputs):
-    channels, groups = inputs.u.shape[1], inputs.B.shape[1]
-    per_group = channels // groups
-    blocks = (per_group + LANES - 1) // LANES
-    b, rest = divmod(index, groups * blocks)
-    g, block = divmod(rest, blocks)
-    return Job(b, g, g * per_group + block * LANES, min(LANES, per_group - block * LANES))
+def forward_tile(inputs, job, course, b, c, tiles):
+    """out = y before the gate; the state moves on to the tile's end.
+
+    The next tile is brought near meanwhile, line by line: all at once would stall, and not at all too.
+    """
+    row = course.first_row
+    pair = lines_to_come(job, DELTA, course), lines_to_come(job, U, course)
+    other_pair = lines_to_come(job, Z, course), lines_to_come(job, Y, course)
+    for n in range(0, inputs.padded, STATES):
+        forward_states(
+            tiles.step + row, tiles.drive + row, tiles.out + row,
+            tiles.a_log2 + n * ROW_BYTES, tiles.state + n * ROW_BYTES,
+            *of_state(b, n, course.steps, course.by_row), *of_state(c, n, course.steps, course.by_row),
+            course.by_row, course.steps, *pair[0], *pair[1],
+        )  # fmt: skip
+        pair = other_pair
 
 
 @helper
-def new_constants(inputs):
-    return Constants(new_tile(inputs.A.shape[1]), new_row(), new_row(), new_row())
-
-
-@helper
-def new_tiles():
-    return Tiles(
-        new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE)
-    )
-
-
-@helper
-def new_adjoints(inputs):
-    return Adjoints(
-        new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE), new_tile(TILE + 1), new_tile(TILE),
-        new_tile(TILE), new_row(), new_tile(inputs.A.shape[1]), new_row(), new_row(),
-    )  # fmt: skip
-
-
-@helper
-def load_constants(inputs, job, constants):
-    """A is taken times log2(e) because the exponential is to base 2; lanes beyond the width stay zero."""
-    load_row(inputs.bias, job.channel, job.width, constants.bias)
-    load_row(inputs.D, job.channel, job.width, constants.D)
-    for n in range(inputs.A.shape[1]):
-        load_row(inputs.A[:, n], job.channel, job.width, constants.a_log2[n])
-        for k in range(LANES):
-            constants.a_log2[n, k] *= np.float32(LOG2_E)
-
-
-@helper
-def load_inputs(inputs, job, constants, start, steps, tiles):
-    """Fill step (delta as it enters the recurrence), x (u), drive (delta u) and out (D u) for one tile."""
-    load_tile(inputs.delta[job.b], job.channel, job.width, start, steps, tiles.raw)
-    load_tile(inputs.u[job.b], job.channel, job.width, start, steps, tiles.x)
-    if inputs.softplus:
-        softplus_rows(tiles.raw.ctypes.data, constants.bias.ctypes.data, tiles.step.ctypes.data, steps)
+def finish_tile(job, course, tiles, add):
+    """The gate, and out to its place in y."""
+    if not is_present(job, Z):
+        store_map(tiles.out, job, Y, course, add)
+        return
+    z, y = map_rows(job, Z, course, tiles.z), places_of(job, Y, course)
+    if y.address != 0 and not add:
+        gate_rows(z.address, z.by_row, tiles.out, y.address, y.by_row, course.steps)
     else:
-        for t in range(steps):
-            for k in range(LANES):
-                tiles.step[t, k] = tiles.raw[t, k] + constants.bias[k]
-    for t in range(steps):
-        for k in range(LANES):
-            tiles.drive[t, k] = tiles.step[t, k] * tiles.x[t, k]
-            tiles.out[t, k] = constants.D[k] * tiles.x[t, k]
+        gate_rows(z.address, z.by_row, tiles.out, tiles.out, ROW_BYTES, course.steps)
+        store_map(tiles.out, job, Y, course, add)
 
 
 @helper
-def load_gate(inputs, job, constants, start, steps, tiles):
-    load_tile(inputs.z[job.b], job.channel, job.width, start, steps, tiles.z)
-    sigmoid_rows(tiles.z.ctypes.data, constants.zeros.ctypes.data, tiles.gate.ctypes.data, steps)
+def checkpoint_of(checkpoints, inputs, job, blocks, tile):
+    """Address in an array (K, blocks, tiles, N, LANES)."""
+    return checkpoints + ((job.k * blocks + job.block) * inputs.tiles + tile) * inputs.states * ROW_BYTES
 
 
 @helper
-def forward_tile(inputs, job, constants, start, steps, state, tiles):
-    """out = y before the gate; `state` (N, LANES) moves on to the tile's end."""
-    for n in range(inputs.A.shape[1]):
-        b, c = inputs.B[job.b, job.g, n, start:], inputs.C[job.b, job.g, n, start:]
-        forward_state(
-            tiles.step.ctypes.data, tiles.drive.ctypes.data, tiles.out.ctypes.data,
-            constants.a_log2[n].ctypes.data, state[n].ctypes.data,
-            b.ctypes.data, b.strides[0] // FLOAT_BYTES, c.ctypes.data, c.strides[0] // FLOAT_BYTES, steps,
-        )  # fmt: skip
+def end_of(ends, inputs, job, blocks, chunks, chunk):
+    """Address in an array (K, blocks, chunks, N + 1, LANES)."""
+    return ends + ((job.k * blocks + job.block) * chunks + chunk) * (inputs.padded + 1) * ROW_BYTES
 
 
 @helper
-def forward_job(inputs, job, constants, tiles, state, y, checkpoints):
-    for start in range(0, inputs.u.shape[2], TILE):
-        steps = min(TILE, inputs.u.shape[2] - start)
-        if checkpoints.shape[0] > 0:
-            for n in range(state.shape[0]):
-                for k in range(job.width):
-                    checkpoints[job.b, job.channel + k, start // TILE, n] = state[n, k]
-        load_inputs(inputs, job, constants, start, steps, tiles)
-        forward_tile(inputs, job, constants, start, steps, state, tiles)
-        if inputs.z.shape[0] > 0:
-            load_gate(inputs, job, constants, start, steps, tiles)
-            for t in range(steps):
-                for k in range(LANES):
-                    tiles.out[t, k] *= tiles.z[t, k] * tiles.gate[t, k]
-        store_tile(tiles.out, y[job.b], job.channel, job.width, start, steps)
+def forward_job(inputs, job, workspace, checkpoints, blocks, add):
+    """Blocks that lie side by side in memory take turns at each tile, so that lines arrive in neighbourly order."""
+    shared = tiles_at(workspace, inputs.padded, 0)
+    for visited in range(job.first, job.end):
+        course = course_of(visited, job, False)
+        b, c = state_rows(inputs, job, B, course, shared.b), state_rows(inputs, job, C, course, shared.c)
+        for index in range(count_members(job)):
+            member, tiles = member_of(job, index), tiles_at(workspace, inputs.padded, index)
+            if checkpoints != 0:
+                copy_rows(tiles.state, checkpoint_of(checkpoints, inputs, member, blocks, course.tile), inputs.states)
+            raw, x = map_rows(member, DELTA, course, tiles.step), map_rows(member, U, course, tiles.drive)
+            prepare(inputs, raw, x, course.steps, tiles)
+            forward_tile(inputs, member, course, b, c, tiles)
+            finish_tile(member, course, tiles, add)
 
 
 @helper
-def backward_gate(steps, tiles, adjoints):
-    """dy becomes the derivative by y before the gate; z becomes that by z but for the factor y, not known yet."""
-    for t in range(steps):
-        for k in range(LANES):
-            dy, z, gate = adjoints.dy[t, k], tiles.z[t, k], tiles.gate[t, k]
-            adjoints.dy[t, k] = dy * z * gate
-            tiles.z[t, k] = dy * gate * (_ONE + z * (_ONE - gate))
-
-
-@helper
-def backward_tile(inputs, job, constants, tile, steps, checkpoints, adjoint, tiles, adjoints, dB, dC):
-    """The adjoint of forward_tile: d_step (per log2 e) and d_drive; dB and dC are added to; `adjoint` moves back."""
-    start, squares = tile * TILE, (steps + LANES - 1) // LANES
-    adjoints.d_step[:] = _ZERO
-    adjoints.d_drive[:] = _ZERO
-    for n in range(inputs.A.shape[1]):
-        for k in range(job.width):
-            adjoints.state[k] = checkpoints[job.b, job.channel + k, tile, n]
-        b, c = inputs.B[job.b, job.g, n, start:], inputs.C[job.b, job.g, n, start:]
-        b_stride, c_stride = b.strides[0] // FLOAT_BYTES, c.strides[0] // FLOAT_BYTES
-        replay_state(
-            tiles.step.ctypes.data, tiles.drive.ctypes.data, tiles.out.ctypes.data,
-            constants.a_log2[n].ctypes.data, adjoints.state.ctypes.data,
-            b.ctypes.data, b_stride, c.ctypes.data, c_stride,
-            adjoints.decays.ctypes.data, adjoints.before.ctypes.data, steps,
-        )  # fmt: skip
-        backward_state(
-            tiles.step.ctypes.data, tiles.drive.ctypes.data, adjoints.dy.ctypes.data,
-            constants.a_log2[n].ctypes.data, adjoint[n].ctypes.data,
-            b.ctypes.data, b_stride, c.ctypes.data, c_stride,
-            adjoints.decays.ctypes.data, adjoints.before.ctypes.data,
-            adjoints.d_step.ctypes.data, adjoints.d_drive.ctypes.data, adjoints.d_a[n].ctypes.data,
-            adjoints.d_b.ctypes.data, adjoints.d_c.ctypes.data, steps,
-        )  # fmt: skip
-        add_lane_sums(adjoints.d_b.ctypes.data, dB[job.b, job.g, n, start:].ctypes.data, squares)
-        add_lane_sums(adjoints.d_c.ctypes.data, dC[job.b, job.g, n, start:].ctypes.data, squares)
-
-
-@helper
-def backward_inputs(inputs, constants, steps, tiles, adjoints):
-    """The adjoint of load_inputs: d_step becomes the derivative by delta, d_drive that by u; adds to d_D, d_bias."""
-    for t in range(steps):
-        for k in range(LANES):
-            dy, x, d_drive = adjoints.dy[t, k], tiles.x[t, k], adjoints.d_drive[t, k]
-            adjoints.d_D[k] += dy * x
-            adjoints.d_step[t, k] = adjoints.d_step[t, k] * _LN_2 + d_drive * x
-            adjoints.d_drive[t, k] = d_drive * tiles.step[t, k] + constants.D[k] * dy
-    if inputs.softplus:
-        sigmoid_rows(tiles.raw.ctypes.data, constants.bias.ctypes.data, tiles.gate.ctypes.data, steps)
-        for t in range(steps):
-            for k in range(LANES):
-                adjoints.d_step[t, k] *= tiles.gate[t, k]
-    for t in range(steps):
-        for k in range(LANES):
-            adjoints.d_bias[k] += adjoints.d_step[t, k]
-
-
-@helper
-def backward_job(inputs, job, constants, tiles, adjoints, checkpoints, dy, adjoint, du, d_delta, dz, dB, dC):
-    length = inputs.u.shape[2]
-    for tile in range((length + TILE - 1) // TILE - 1, -1, -1):
-        start = tile * TILE
-        steps = min(TILE, length - start)
-        load_inputs(inputs, job, constants, start, steps, tiles)
-        load_tile(dy[job.b], job.channel, job.width, start, steps, adjoints.dy)
-        if inputs.z.shape[0] > 0:
-            load_gate(inputs, job, constants, start, steps, tiles)
-            backward_gate(steps, tiles, adjoints)
-        backward_tile(inputs, job, constants, tile, steps, checkpoints, adjoint, tiles, adjoints, dB, dC)
-        if inputs.z.shape[0] > 0:
-            for t in range(steps):
-                for k in range(LANES):
-                    tiles.z[t, k] *= tiles.out[t, k]
-            store_tile(tiles.z, dz[job.b], job.channel, job.width, start, steps)
-        backward_inputs(inputs, constants, steps, tiles, adjoints)
-        store_tile(adjoints.d_drive, du[job.b], job.channel, job.width, start, steps)
-        store_tile(adjoints.d_step, d_delta[job.b], job.channel, job.width, start, steps)
-
-
-@helper
-def load_state(states, job, rows):
-    for n in range(rows.shape[0]):
-        for k in range(job.width):
-            rows[n, k] = states[job.b, job.channel + k, n]
-
-
-@helper
-def store_state(rows, states, job):
-    for n in range(rows.shape[0]):
-        for k in range(job.width):
-            states[job.b, job.channel + k, n] = rows[n, k]
+def correct_job(inputs, job, tiles, checkpoints, blocks):
+    """Add what the state before the chunk leads to, as far as anything of it is left."""
+    for visited in range(job.first, job.end):
+        if all_vanished(tiles.state, inputs.padded):
+            zero_rows(tiles.state, inputs.padded)
+            return
+        course = course_of(visited, job, False)
+        if checkpoints != 0:
+            add_to_rows(tiles.state, checkpoint_of(checkpoints, inputs, job, blocks, course.tile), inputs.states)
+        raw = map_rows(job, DELTA, course, tiles.step)
+        prepare(inputs, raw, raw, course.steps, tiles)
+        zero_rows(tiles.drive, TILE)
+        zero_rows(tiles.out, TILE)
+        b, c = state_rows(inputs, job, B, course, tiles.b), state_rows(inputs, job, C, course, tiles.c)
+        forward_tile(inputs, job, course, b, c, tiles)
+        finish_tile(job, course, tiles, True)
 
 
 def _build(sources):
     """The two kernels. `sources` is closed over: numba's cache key holds closures, but not the imported files."""
 
-    def forward(first, stride, jobs, u, delta, A, B, C, D, z, bias, softplus, states, y, checkpoints):
-        """y and the last state of every `stride`-th job.
-
-        states (B, D, N): the initial state on entry, the last one on return.
-        checkpoints (B, D, tiles, N) or empty: the state at each tile's start.
-        """
-        _ = sources
-        inputs = Inputs(u, delta, A, B, C, D, z, bias, softplus)
-        constants, tiles, state = new_constants(inputs), new_tiles(), new_tile(A.shape[1])
-        for index in range(first, jobs, stride):
-            job = job_of(index, inputs)
-            load_constants(inputs, job, constants)
-            load_state(states, job, state)
-            forward_job(inputs, job, constants, tiles, state, y, checkpoints)
-            store_state(state, states, job)
-
-    def backward(
-        first, stride, jobs, u, delta, A, B, C, D, z, bias, softplus, checkpoints, dy,
-        states, du, d_delta, dz, dA, dB, dC, dD, d_bias,
+    def forward(
+        first, stride, jobs, from_k, to_k, chunks, together, blocks, workspace,
+        views, extents, A, D, bias, softplus, n_states, padded, channels, groups, directions, tiles_in_sequence,
+        states, checkpoints, ends,
     ):  # fmt: skip
-        """The derivatives of every `stride`-th job.
+        """y and the last state of every `stride`-th job, for the directions from_k .. to_k - 1.
 
-        states (B, D, N): the derivative by the last state on entry, by the initial state on return.
-        du, d_delta, dz: (B, D, L), written. Added to: dA (D, N), dB and dC (B, G, N, L rounded up to LANES),
-        dD and d_bias (D,). These belong to this share of the jobs; the caller sums the shares in a fixed order.
+        together, blocks: of channels in a job, and in all. workspace: see workspace_floats.
+        views .. tiles_in_sequence: see Inputs. All arrays by address, float32:
+        states (B, K D, N) or 0: the initial state on entry, the last one on return if there is one chunk.
+        checkpoints (K, blocks, tiles, N, LANES) or 0: the state at each tile's start.
+        ends (K, blocks, chunks, N + 1, LANES): of each chunk, the state that zeros lead to, and the sum of its steps.
         """
         _ = sources
-        inputs = Inputs(u, delta, A, B, C, D, z, bias, softplus)
-        constants, tiles, adjoints = new_constants(inputs), new_tiles(), new_adjoints(inputs)
-        adjoint = new_tile(A.shape[1])
+        mode = ignore_denormals()
+        inputs = Inputs(
+            views, extents, A, D, bias, softplus, n_states, padded, channels, groups, directions, tiles_in_sequence
+        )
         for index in range(first, jobs, stride):
-            job = job_of(index, inputs)
-            load_constants(inputs, job, constants)
-            load_state(states, job, adjoint)
-            adjoints.d_a[:] = _ZERO
-            adjoints.d_bias[:] = _ZERO
-            adjoints.d_D[:] = _ZERO
-            backward_job(inputs, job, constants, tiles, adjoints, checkpoints, dy, adjoint, du, d_delta, dz, dB, dC)
-            store_state(adjoint, states, job)
-            for k in range(job.width):
-                dD[job.channel + k] += adjoints.d_D[k]
-                d_bias[job.channel + k] += adjoints.d_bias[k]
-                for n in range(A.shape[1]):
-                    dA[job.channel + k, n] += adjoints.d_a[n, k]
+            for k in range(from_k, to_k):
+                job = job_of(index, k, chunks, together, inputs)
+                for number in range(count_members(job)):
+                    member, tiles = member_of(job, number), tiles_at(workspace, padded, number)
+                    load_constants(inputs, member, tiles)
+                    zero_rows(tiles.state, padded)
+                    zero_rows(tiles.total, 1)
+                    if job.first == 0:
+                        load_state(states, inputs, member, tiles.state)
+                forward_job(inputs, job, workspace, checkpoints, blocks, k > 0)
+                for number in range(count_members(job)):
+                    member, tiles = member_of(job, number), tiles_at(workspace, padded, number)
+                    if chunks == 1:
+                        store_state(tiles.state, states, inputs, member)
+                    else:
+                        end = end_of(ends, inputs, member, blocks, chunks, index % chunks)
+                        copy_rows(tiles.state, end, padded)
+                        copy_rows(tiles.total, end + padded * ROW_BYTES, 1)
+        restore_float_mode(mode)
 
-    row, matrix, cube, four = (types.Array(types.float32, dimensions, "A") for dimensions in (1, 2, 3, 4))
-    share = (types.int64, types.int64, types.int64)
-    inputs = (cube, cube, matrix, four, four, row, cube, row, types.boolean)
-    gradients = (cube, cube, cube, cube, matrix, four, four, row, row)
-    return SimpleNamespace(
-        forward=cached_on_disk(types.void(*share, *inputs, cube, cube, four))(forward),
-        backward=cached_on_disk(types.void(*share, *inputs, four, cube, *gradients))(backward),
-    )
+    def correct(
+        first, stride, jobs, from_k, to_k, chunks, together, blocks, workspace,
+        views, extents, A, D, bias, softplus, n_states, padded, channels, groups, directions, tiles_in_sequence,
+        states, checkpoints, ends,
+    ):  # fmt: skip
+        """For every `stride`-th chunk but the first of a block: add to y and the checkpoints; the true last state."""
+        _ = sources
+        mode = ignore_denormals()
+        inputs = Inputs(
+            views, extents, A, D, bias, softplus, n_states, padded, channels, groups, directions, tiles_in_sequence
+        )
+        tiles = tiles_at(workspace, padded, 0)
+        for index in range(first, jobs, stride):
+            for k in range(from_k, to_k):
+                job, chunk = job_of(index, k, chunks, together, inputs), index % chunks
+                if chunk > 0:
+                    load_constants(inputs, job, tiles)
+                    copy_rows(end_of(ends, inputs, job, blocks, chunks, 0), tiles.state, padded)
+                    for before in range(1, chunk):
+                        end = end_of(ends, inputs, job, blocks, chunks, before)
+                        pass_on(tiles.a_log2, end, tiles.state, padded)
+                    correct_job(inputs, job, tiles, checkpoints, blocks)
+                    if chunk == chunks - 1:
+                        add_to_rows(end_of(ends, inputs, job, blocks, chunks, chunk), tiles.state, padded)
+                        store_state(tiles.state, states, inputs, job)
+        restore_float_mode(mode)
+
+    compiled = cached_on_disk(types.void(*([types.int64] * 24)))
+    return SimpleNamespace(forward=compiled(forward), correct=compiled(correct))
 
 
-_kernels = _build(checksum_of(numba_loops, numba_simd, numba_tiles))
-forward, backward = _kernels.forward, _kernels.backward
+_kernels = _build(checksum_of(numba_loops, numba_maps, numba_moves, numba_scan_tiles, numba_simd, numba_tiles))
+forward, correct = _kernels.forward, _kernels.correct

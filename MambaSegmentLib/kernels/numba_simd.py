@@ -4,9 +4,10 @@ Numba has no vector type, and LLVM's own vectoriser prefers 256-bit vectors and 
 sixteen lanes onto AVX-512, AVX2 (two registers) or NEON (four) by itself.
 """
 
+import os
 from collections.abc import Sequence
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import cgutils
 
 LANES = 16
@@ -17,9 +18,46 @@ _INT = ir.IntType(64)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 _BITS = ir.VectorType(ir.IntType(32), LANES)
 
-# 2**f on [-1/2, 1/2]: minimax polynomial, relative error below 2e-7
-_EXP2 = (1.0, 6.9314718e-1, 2.4022651e-1, 5.5504109e-2, 9.6181291e-3, 1.3333558e-3)
+_HALF = ir.VectorType(ir.HalfType(), LANES)
+_SHORTS = ir.VectorType(ir.IntType(16), LANES)
+
+# minimax polynomials, coefficients from the constant term upward, with their largest relative error
+_EXP2 = (1.0, 0.693146978, 0.240222421, 0.0555073374, 0.00967151264, 0.00132647271)  # 2**f, |f| <= 1/2: 9.2e-8
+_EXP2_OF_FRACTION = (  # 2**f, 0 <= f <= 1, exact at both ends, so that a decay near 1 stays so: 9.3e-8
+    1.0, 0.693151739, 0.240159271, 0.055818676, 0.00899099511, 0.00187931864,
+)  # fmt: skip
+_LOG1P = (  # log(1 + t) / t, 0 <= t <= 1: 2.5e-8
+    0.999999975, -0.499995526, 0.333203435, -0.248529456, 0.191451159, -0.137466211, 0.0792107279, -0.0301109576,
+    0.00538406008,
+)  # fmt: skip
+_INVERSE = (  # 1 / (1 + t), 0 <= t <= 1: 4.5e-8
+    0.999999956, -0.999991114, 0.99969933, -0.995964503, 0.971688131, -0.881056362, 0.675075103, -0.385343269,
+    0.139071242, -0.0231785383,
+)  # fmt: skip
 _ROUND = 12582912.0  # 1.5 * 2**23: adding it leaves the nearest integer in the low bits of the mantissa
+
+
+def processor_features() -> frozenset[str]:
+    """What numba compiles for here: the processor's features, or what numba's variables ask for in their place."""
+    named = os.environ.get("NUMBA_CPU_FEATURES")
+    if named is not None:
+        return frozenset(name[1:] for name in named.split(",") if name.startswith("+"))
+    if os.environ.get("NUMBA_CPU_NAME", "").lower() == "generic":
+        return frozenset()
+    return frozenset(name for name, present in binding.get_host_cpu_features().items() if present)
+
+
+def reads_half_precision() -> bool:
+    """Whether float16 can be converted by an instruction; x86 without it would call a function that is not there."""
+    return not is_x86() or "f16c" in processor_features()
+
+
+def is_x86() -> bool:
+    return binding.get_process_triple().startswith(("x86_64", "i686", "amd64"))
+
+
+def is_arm() -> bool:
+    return binding.get_process_triple().startswith(("aarch64", "arm64"))
 
 
 class Lanes:
@@ -27,6 +65,7 @@ class Lanes:
 
     def __init__(self, builder: ir.IRBuilder) -> None:
         self.builder = builder
+        self.features = processor_features()
 
     def constant(self, value: float) -> ir.Constant:
         return ir.Constant(_VECTOR, [value] * LANES)
@@ -67,7 +106,13 @@ class Lanes:
         return value
 
     def exp2(self, x: ir.Value) -> ir.Value:
-        """2**x for -126 <= x <= 126 (the caller clamps)."""
+        """2**x; 0 or infinity out of range with AVX-512, else clamped to 2**-126 .. 2**126."""
+        if "avx512dq" in self.features:
+            fraction = self._masked("reduce", x, last=ir.Constant(ir.IntType(32), 9))  # x minus the integer below
+            return self._masked("scalef", self.polynomial(fraction, _EXP2_OF_FRACTION), x)  # times 2**floor(x)
+        return self._exp2_by_bits(self.minimum(self.maximum(x, self.constant(-126.0)), self.constant(126.0)))
+
+    def _exp2_by_bits(self, x: ir.Value) -> ir.Value:
         shifted = self.add(x, self.constant(_ROUND))
         fraction = self.sub(x, self.sub(shifted, self.constant(_ROUND)))
         mantissa = self.polynomial(fraction, _EXP2)
@@ -75,26 +120,24 @@ class Lanes:
         return self.builder.bitcast(self.builder.add(self.builder.bitcast(mantissa, _BITS), exponent), _VECTOR)
 
     def decay(self, step: ir.Value, a_log2: ir.Value) -> ir.Value:
-        """exp(step * A) for step * A <= 126 ln 2, with A given times log2(e)."""
-        return self.exp2(self.clamped(self.mul(step, a_log2)))
+        """exp(step * A), with A given times log2(e)."""
+        return self.exp2(self.mul(step, a_log2))
 
-    def clamped(self, x: ir.Value) -> ir.Value:
-        return self.minimum(self.maximum(x, self.constant(-126.0)), self.constant(126.0))
-
-    def exp(self, x: ir.Value) -> ir.Value:
-        return self.exp2(self.clamped(self.mul(x, self.constant(LOG2_E))))
+    def _exp_of_minus_absolute(self, x: ir.Value) -> ir.Value:
+        absolute = self._call("llvm.fabs", x)
+        return self.exp2(self.mul(absolute, self.constant(-LOG2_E)))
 
     def sigmoid(self, x: ir.Value) -> ir.Value:
-        return self.div(self.constant(1.0), self.add(self.constant(1.0), self.exp(self.sub(self.constant(0.0), x))))
+        """1 / (1 + exp(-x)), that is 1 / (1 + t) or t / (1 + t) with t = exp(-|x|): a polynomial, no division."""
+        t = self._exp_of_minus_absolute(x)
+        inverse = self.polynomial(t, _INVERSE)
+        negative = self.builder.fcmp_ordered("<", x, self.constant(0.0))
+        return self.builder.select(negative, self.mul(t, inverse), inverse)
 
     def softplus(self, x: ir.Value) -> ir.Value:
-        """log(1 + exp(x)) as max(x, 0) + log1p(exp(-|x|)), the logarithm through the series of 2 artanh(s)."""
-        zero = self.constant(0.0)
-        positive = self.maximum(x, zero)
-        y = self.exp(self.sub(self.minimum(x, zero), positive))
-        s = self.div(y, self.add(y, self.constant(2.0)))
-        series = self.polynomial(self.mul(s, s), [2.0 / k for k in (1, 3, 5, 7, 9, 11, 13)])
-        return self.fma(s, series, positive)
+        """log(1 + exp(x)) as max(x, 0) + log(1 + exp(-|x|))."""
+        t = self._exp_of_minus_absolute(x)
+        return self.fma(t, self.polynomial(t, _LOG1P), self.maximum(x, self.constant(0.0)))
 
     def load(self, address: ir.Value) -> ir.Value:
         return self.builder.load(self._pointer(address, _VECTOR), align=4)
@@ -108,6 +151,36 @@ class Lanes:
     def accumulate(self, address: ir.Value, a: ir.Value, b: ir.Value) -> None:
         """memory += a * b"""
         self.store(address, self.fma(a, b, self.load(address)))
+
+    def load_half(self, address: ir.Value) -> ir.Value:
+        return self.builder.fpext(self.builder.load(self._pointer(address, _HALF), align=2), _VECTOR)
+
+    def store_half(self, address: ir.Value, vector: ir.Value) -> None:
+        self.builder.store(self.builder.fptrunc(vector, _HALF), self._pointer(address, _HALF), align=2)
+
+    def load_bfloat(self, address: ir.Value) -> ir.Value:
+        """bfloat16 is the upper half of a float32."""
+        bits = self.builder.zext(self.builder.load(self._pointer(address, _SHORTS), align=2), _BITS)
+        return self.builder.bitcast(self.builder.shl(bits, self._bits(16)), _VECTOR)
+
+    def store_bfloat(self, address: ir.Value, vector: ir.Value) -> None:
+        """Rounded to nearest, ties to even; not a number stays so."""
+        bits = self.builder.bitcast(vector, _BITS)
+        odd = self.builder.and_(self.builder.lshr(bits, self._bits(16)), self._bits(1))
+        rounded = self.builder.add(self.builder.add(bits, self._bits(0x7FFF)), odd)
+        unordered = self.builder.fcmp_unordered("uno", vector, vector)
+        upper = self.builder.lshr(self.builder.select(unordered, self._bits(0x7FC00000), rounded), self._bits(16))
+        self.builder.store(self.builder.trunc(upper, _SHORTS), self._pointer(address, _SHORTS), align=2)
+
+    def prefetch(self, address: ir.Value) -> None:
+        """Ask for the cache line into the second level; an address that does not exist does no harm."""
+        flag = ir.IntType(32)
+        pointer = ir.IntType(8).as_pointer()
+        function = cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag]), "llvm.prefetch.p0"
+        )
+        read, second_level, data = (ir.Constant(flag, value) for value in (0, 2, 1))
+        self.builder.call(function, [self.builder.inttoptr(address, pointer), read, second_level, data])
 
     def offset(self, address: ir.Value, elements: ir.Value) -> ir.Value:
         return self.builder.add(address, self.builder.shl(elements, ir.Constant(_INT, 2)))
@@ -139,11 +212,27 @@ class Lanes:
             width *= 2
         return rows
 
+    def _bits(self, value: int) -> ir.Constant:
+        return ir.Constant(_BITS, [value] * LANES)
+
     def _call(self, name: str, *operands: ir.Value) -> ir.Value:
         function = cgutils.get_or_insert_function(
             self.builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * len(operands)), f"{name}.v{LANES}f32"
         )
         return self.builder.call(function, operands)
+
+    def _masked(self, name: str, *operands: ir.Value, last: ir.Value | None = None) -> ir.Value:
+        """An AVX-512 instruction on all lanes."""
+        flag, mask = ir.IntType(32), ir.IntType(LANES)
+        operands = (*operands, *(() if last is None else (last,)))
+        default, all_lanes, as_set = ir.Constant(_VECTOR, ir.Undefined), ir.Constant(mask, -1), ir.Constant(flag, 4)
+        arguments = [*operands, default, all_lanes, as_set]
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(_VECTOR, [argument.type for argument in arguments]),
+            f"llvm.x86.avx512.mask.{name}.ps.512",
+        )
+        return self.builder.call(function, arguments)
 
     def _pointer(self, address: ir.Value, pointee: ir.Type) -> ir.Value:
         return self.builder.inttoptr(address, pointee.as_pointer())

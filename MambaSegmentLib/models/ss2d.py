@@ -6,16 +6,15 @@ names and initial values as there, so that published weights fit. Later releases
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..kernels import selective_scan
+from ..kernels import all_directions, directional_scan
 from .mamba_block import starting_step_bias
 
-ROWS, COLUMNS, DIRECTIONS = 0, 1, 4  # 0: row by row, 1: column by column, 2 and 3: 0 and 1 from the last token
+DIRECTIONS = all_directions(2)  # row by row, column by column, then both from the last token
 
 
 class SS2D(nn.Module):
@@ -29,11 +28,11 @@ class SS2D(nn.Module):
     def __init__(self, channels: int, d_state: int = 16) -> None:
         super().__init__()
         self.inner, self.d_state, self.rank = 2 * channels, d_state, math.ceil(channels / 16)
-        self.x_proj_weight = nn.Parameter(torch.empty(DIRECTIONS, self.rank + 2 * d_state, self.inner))
-        self.dt_projs_weight = nn.Parameter(torch.empty(DIRECTIONS, self.inner, self.rank))
-        self.dt_projs_bias = nn.Parameter(starting_step_bias(DIRECTIONS, self.inner))
-        self.A_logs = nn.Parameter(torch.arange(1.0, d_state + 1).log().repeat(DIRECTIONS * self.inner, 1))
-        self.Ds = nn.Parameter(torch.ones(DIRECTIONS * self.inner))
+        self.x_proj_weight = nn.Parameter(torch.empty(len(DIRECTIONS), self.rank + 2 * d_state, self.inner))
+        self.dt_projs_weight = nn.Parameter(torch.empty(len(DIRECTIONS), self.inner, self.rank))
+        self.dt_projs_bias = nn.Parameter(starting_step_bias(len(DIRECTIONS), self.inner))
+        self.A_logs = nn.Parameter(torch.arange(1.0, d_state + 1).log().repeat(len(DIRECTIONS) * self.inner, 1))
+        self.Ds = nn.Parameter(torch.ones(len(DIRECTIONS) * self.inner))
         self.in_proj = nn.Linear(channels, 2 * self.inner, bias=False)
         self.conv2d = nn.Conv2d(self.inner, self.inner, 3, padding=1, groups=self.inner)
         self.out_norm = nn.LayerNorm(self.inner)
@@ -51,34 +50,25 @@ class SS2D(nn.Module):
     def scan(self, u: Tensor) -> Tensor:
         """The sum of the four scans, each result at the place of its token: (B, H, W, I) -> (B, H, W, I)."""
         # what a direction's scan needs at a token depends on that token alone: one product for the whole image
-        controls = F.linear(u, self.x_proj_weight.flatten(0, 1)).chunk(DIRECTIONS, dim=-1)
-        along_rows = self._there_and_back(ROWS, u, controls)
-        along_columns = self._there_and_back(COLUMNS, u.transpose(1, 2), [c.transpose(1, 2) for c in controls])
-        return along_rows + along_columns.transpose(1, 2)
-
-    def _there_and_back(self, direction: int, u: Tensor, controls: Sequence[Tensor]) -> Tensor:
-        """The image (B, H, W, I) row by row from its first token, plus the same from its last token.
-
-        One direction at a time: a scan of all four at once needs four copies of its input, step sizes and output.
-        """
-        tokens = u.flatten(1, 2)  # a view along rows, the only transposed copy along columns
-        there = self._scan_tokens(direction, tokens, controls[direction].flatten(1, 2))
-        opposite = direction + 2
-        back = self._scan_tokens(opposite, tokens.flip(1), controls[opposite].flatten(1, 2).flip(1))
-        return (there + back.flip(1)).unflatten(1, u.shape[1:3])
-
-    def _scan_tokens(self, direction: int, tokens: Tensor, controls: Tensor) -> Tensor:
-        """(B, L, I) -> (B, L, I) with the matrices of one direction; controls (B, L, R + 2 N)."""
-        steps, B, C = controls.split([self.rank, self.d_state, self.d_state], dim=-1)
-        y = selective_scan(
-            tokens.transpose(1, 2),
-            F.linear(steps, self.dt_projs_weight[direction]).transpose(1, 2),
-            -torch.exp(self.A_logs.unflatten(0, (DIRECTIONS, -1))[direction]),
-            B.transpose(1, 2),
-            C.transpose(1, 2),
-            self.Ds.unflatten(0, (DIRECTIONS, -1))[direction],
-            delta_bias=self.dt_projs_bias[direction],  # added inside the scan, in its precision
-            delta_softplus=True,
+        controls = F.linear(u, self.x_proj_weight.flatten(0, 1)).unflatten(-1, (len(DIRECTIONS), -1))
+        steps, B, C = controls.split([self.rank, self.d_state, self.d_state], dim=-1)  # (B, H, W, 4, ...)
+        y = directional_scan(
+            u.permute(0, 3, 1, 2),
+            self._step_sizes(steps).permute(0, 3, 1, 2),
+            -torch.exp(self.A_logs),
+            B.permute(0, 3, 4, 1, 2),
+            C.permute(0, 3, 4, 1, 2),
+            self.Ds,
+            self.dt_projs_bias.flatten(),  # added inside the scan, in its precision
+            directions=DIRECTIONS,
         )
-        assert isinstance(y, Tensor)
-        return y.transpose(1, 2)
+        return y.permute(0, 2, 3, 1)
+
+    def _step_sizes(self, steps: Tensor) -> Tensor:
+        """(B, H, W, 4, R) -> (B, H, W, 4 I), each direction by its own matrix."""
+        if torch.is_grad_enabled():
+            return torch.cat([F.linear(*pair) for pair in zip(steps.unbind(-2), self.dt_projs_weight, strict=True)], -1)
+        together = steps.new_empty(*steps.shape[:3], len(DIRECTIONS), self.inner)  # four results and a copy else
+        for k, weight in enumerate(self.dt_projs_weight):
+            together[..., k, :] = F.linear(steps[..., k, :], weight)
+        return together.flatten(-2)

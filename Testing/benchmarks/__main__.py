@@ -15,10 +15,11 @@ import torch
 import MambaSegmentLib
 from MambaSegmentLib.files import atomic_path
 
-from . import cases, click, networks, scan, training_step
+from . import cases, click, directions, networks, scan, training_step
 
 PARTS: dict[str, Callable[[], Any]] = {
     "scan": scan.run,
+    "directions": directions.run,
     "training_step": training_step.run,
     "cases": cases.run,
     "click": click.run,
@@ -79,15 +80,9 @@ def table(result: dict[str, Any]) -> str:
         f"Measured {on['date']} on {on['processor']}, {on['threads']} threads, "
         f"torch {on['torch']}, numba {on['numba']}.",
         "",
-        "| scan: channels x length, layout | compiled | chunked | Python loop | loop / compiled | forward + backward |",
-        "|---|---|---|---|---|---|",
+        *(scan_table(result["scan"]) if "cpp" in result["scan"] else []),  # a file of before lacks these
+        *(directions_table(result["directions"]) if "directions" in result else []),
     ]
-    for row in result["scan"]:
-        loop = f"{row['loop_ms']:.0f} ms | {row['times_faster_than_loop']:.0f}" if "loop_ms" in row else "not run | "
-        lines.append(
-            f"| {row['channels']} x {row['length']}, {row['layout']} | {row['numba_ms']:.1f} ms | "
-            f"{row['chunked_ms']:.0f} ms | {loop} | {row['numba_forward_backward_ms']:.0f} ms |"
-        )
     lines += [
         "",
         "| what | time | peak memory |",
@@ -103,6 +98,62 @@ def table(result: dict[str, Any]) -> str:
     if "networks" in result:
         lines += networks.table(result["networks"])
     return "\n".join(lines) + "\n"
+
+
+def scan_table(measured: dict[str, Any]) -> list[str]:
+    lines = [
+        "| scan: channels x length, layout | compiled | chunked | Python loop | loop / compiled | forward + backward |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in measured["shapes"]:
+        loop = f"{row['loop_ms']:.0f} ms | {row['times_faster_than_loop']:.0f}" if "loop_ms" in row else "not run | "
+        lines.append(
+            f"| {row['channels']} x {row['length']}, {row['layout']} | {row['numba_ms']:.1f} ms | "
+            f"{row['chunked_ms']:.0f} ms | {loop} | {row['numba_forward_backward_ms']:.0f} ms |"
+        )
+    lines += ["", "| scan, channels-last, against C++ | compiled | C++ | time / C++ |", "|---|---|---|---|"]
+    for row in measured["cpp"]:
+        if "reason" in row:
+            lines.append(f"| {row['reason']} | | | |")
+            continue
+        lines.append(
+            f"| {row['channels']} x {row['length']}, {row['threads']} threads | {row['numba_ms']:.1f} ms, "
+            f"{row['numba_elements_per_s'] / 1e6:.0f} M elements/s | {row['cpp_ms']:.1f} ms | "
+            f"{row['time_over_cpp']:.2f} |"
+        )
+    lines += ["", "| scan, threads | one | two | faster |", "|---|---|---|---|"]
+    for row in measured["threads"]:
+        lines.append(
+            f"| {row['channels']} x {row['length']} | {row['one_ms']:.1f} ms | {row['two_ms']:.1f} ms | "
+            f"{row['times_faster_with_two']:.2f} |"
+        )
+    both = measured["forward_backward"]
+    return [
+        *lines,
+        "",
+        "| scan, forward + backward | compiled | chunked | chunked / compiled |",
+        "|---|---|---|---|",
+        f"| time, {both['channels']} x {both['length']} | {both['numba_ms']:.0f} ms | {both['chunked_ms']:.0f} ms | "
+        f"{both['times_faster_than_chunked']:.1f} |",
+        f"| memory beyond the inputs | {both['numba_extra_bytes'] / 1e6:.0f} MB | "
+        f"{both['chunked_extra_bytes'] / 1e6:.0f} MB | {both['chunked_extra_bytes'] / both['numba_extra_bytes']:.1f} |",
+        "",
+    ]
+
+
+def directions_table(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| directions of a map, forward | in place | one after the other, on copies | together, on copies | "
+        "memory beyond the inputs |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        size = " x ".join(str(extent) for extent in row["spatial"])
+        ways = ("in_place", "one_at_a_time", "separate")
+        times = " | ".join(f"{row[f'{way}_ms']:.1f} ms" for way in ways)
+        memory = ", ".join(f"{row[f'{way}_extra_bytes'] / 1e6:.0f}" for way in ways)
+        lines.append(f"| {row['channels']} channels, {size}, {row['directions']} | {times} | {memory} MB |")
+    return lines
 
 
 def _case_row(name: str, case: dict[str, Any]) -> str:

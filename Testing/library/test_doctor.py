@@ -27,8 +27,13 @@ def test_the_text_shows_every_finding():
 def test_advice_says_what_and_why():
     report = {
         "packages": {"torch": None, "numba": None},
-        "kernels": [{"name": "numba", "available": False, "reason": "not installed: pip install numba"}],
-        "device": "cuda:0",
+        "kernels": [
+            {"name": "numba", "available": False, "reason": "not installed: pip install numba", "devices": ["cpu"]},
+            {"name": "cuda", "available": False, "reason": "no GPU here: never mentioned", "devices": ["cuda"]},
+            {"name": "chunked", "available": True, "reason": "", "devices": ["cpu", "cuda"]},
+        ],
+        "kernel": "chunked",
+        "device": "cpu",
         "memory": {"available_bytes": 1e9, "total_bytes": 8e9},
         "store": {"models": [], "folders": []},
     }

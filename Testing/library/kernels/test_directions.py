@@ -15,10 +15,10 @@ ORDERS = {
 }
 
 
-def inputs_for(directions, channels=5, states=3, batch=2, layout="channels_last", seed=0):
+def inputs_for(directions, channels=5, states=3, batch=2, layout="channels_last", seed=0, spatial=(3, 7, 5)):
     """float64 arguments of a small map with an odd number of tokens along each axis."""
     generator = torch.Generator().manual_seed(seed)
-    spatial, count = (3, 7, 5)[: len(directions[0].axes)], len(directions)
+    spatial, count = spatial[: len(directions[0].axes)], len(directions)
 
     def normal(*shape):
         return torch.randn(*shape, dtype=torch.float64, generator=generator)
@@ -97,7 +97,7 @@ def test_values_and_gradients(name, layout, backend, channels):
     actual = run(inputs, ORDERS[name], backend, torch.float32)
     for key, wanted in expected.items():
         error = (actual[key].double() - wanted).abs().max() / wanted.abs().max()
-        assert error < 3e-5, f"{key}: relative error {error:.2e}"
+        assert error < 1e-5, f"{key}: relative error {error:.2e}"
 
 
 def test_optional_arguments_may_be_absent():
@@ -108,7 +108,9 @@ def test_optional_arguments_may_be_absent():
     for backend in ("chunked", "numba"):
         actual = run(inputs, directions, backend, torch.float32, softplus=False)
         for key, wanted in expected.items():
-            torch.testing.assert_close(actual[key].double(), wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
+            torch.testing.assert_close(
+                actual[key].double(), wanted, rtol=0, atol=1e-5 * float(wanted.detach().abs().max())
+            )
 
 
 @pytest.mark.parametrize("name", ["delta", "A", "B", "C", "D", "delta_bias"])

@@ -78,6 +78,27 @@ def test_groups_odd_channel_counts_and_numbers_of_states(backend, channels, grou
 
 
 @pytest.mark.parametrize("backend", FAST)
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 2), st.integers(1, 40), st.integers(1, 150), st.integers(1, 20), st.integers(1, 3)),
+    layout=st.sampled_from(["channels_last", "contiguous", "strided"]),
+    absent=st.sets(st.sampled_from(OPTIONAL)),
+    softplus=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_any_shape(backend, shape, layout, absent, softplus, seed):
+    """Drawn at random: a fault that only some combination of sizes, strides and arguments shows."""
+    batch, per_group, length, states, groups = shape
+    inputs = scan_inputs(batch, groups * per_group, length, states, groups, layout, seed)
+    inputs = {name: tensor for name, tensor in inputs.items() if name not in absent}
+    if not softplus:
+        inputs["delta"] = inputs["delta"].abs() * 0.1
+        inputs |= {"delta_bias": inputs["delta_bias"].abs() * 0.1} if "delta_bias" in inputs else {}
+    expected = run(inputs, "reference", torch.float64, softplus)
+    assert_same(run(inputs, backend, torch.float32, softplus), expected, 5e-5)
+
+
+@pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("absent", [c for r in (1, 2, 4) for c in itertools.combinations(OPTIONAL, r)])
 def test_optional_arguments_may_be_absent(backend, absent):
     inputs = {name: tensor for name, tensor in scan_inputs().items() if name not in absent}
@@ -204,7 +225,7 @@ def test_auto_takes_numba_for_single_and_chunked_for_double_precision():
     assert choose_backend(torch.device("cpu"), torch.float64).name == "chunked"
     assert choose_backend(torch.device("cuda"), torch.float32).name == "chunked"
     for info in available_backends():
-        assert info.available
+        assert info.available or "cpu" not in info.devices
         assert info.reason
 
 
@@ -229,9 +250,12 @@ def test_without_numba_auto_steps_back_and_says_why(monkeypatch):
         ("z", lambda t: t[:, 1:], "z has shape"),
         ("initial_state", lambda t: t[..., 1:], "initial_state has shape"),
         ("u", lambda t: t[0], "u has shape"),
+        ("A", lambda t: t.to(torch.complex64), "A has dtype torch.complex64"),
+        ("delta", lambda t: t.long(), "delta has dtype torch.int64"),
+        ("z", lambda t: t.to("meta"), "z is on meta and u on cpu"),
     ],
 )
-def test_a_wrong_shape_is_named(name, change, message):
+def test_a_wrong_shape_dtype_or_device_is_named(name, change, message):
     inputs = scan_inputs()
     inputs[name] = change(inputs[name])
     with pytest.raises(ShapeError, match=message):
@@ -244,6 +268,14 @@ def test_unusable_arguments_are_refused():
         selective_scan(**inputs, backend="fast")
     with pytest.raises(ConfigError, match="float64"):
         selective_scan(**inputs, backend="numba")
-    inputs["A"] = inputs["A"].to(torch.complex64)
-    with pytest.raises(ConfigError, match="complex64"):
+
+
+def test_values_are_checked_where_that_is_asked_for(monkeypatch):
+    from MambaSegmentLib.kernels import arguments
+
+    inputs = scan_inputs()
+    inputs["C"][0, 0, 2, 5] = float("inf")
+    selective_scan(**inputs)
+    monkeypatch.setattr(arguments, "CHECKS_VALUES", True)  # as MAMBASEGMENT_CHECK_VALUES=1 does at the start
+    with pytest.raises(FloatingPointError, match=r"C of the selective scan.* 1 values .*first at \[0, 0, 2, 5\]"):
         selective_scan(**inputs)

@@ -22,9 +22,9 @@ def load(shared):
 
 @pytest.mark.parametrize("backend", ["reference", "chunked", "numba"])
 def test_golden_vectors_and_gradients_of_the_released_code(backend, shared, monkeypatch):
-    arrays, scan = load(shared), ss2d.selective_scan
+    arrays, scan = load(shared), ss2d.directional_scan
     dtype, tolerance = (torch.float32, 2e-5) if backend == "numba" else (torch.float64, 1e-11)
-    monkeypatch.setattr(ss2d, "selective_scan", lambda *a, **k: scan(*a, **k, backend=backend))
+    monkeypatch.setattr(ss2d, "directional_scan", lambda *a, **k: scan(*a, **k, backend=backend))
     layer = SS2D(6).to(dtype)
     layer.load_state_dict({key[3:]: value for key, value in arrays.items() if key.startswith("w::")})
     x = arrays["x"].to(dtype).requires_grad_()
@@ -59,12 +59,13 @@ def test_small_vectors_of_this_repository():
 def test_each_direction_reaches_the_tokens_behind_it(direction, reached, monkeypatch):
     torch.manual_seed(0)
     layer, u = SS2D(4).double(), torch.randn(1, 2, 3, 8, dtype=torch.float64)
-    scan_tokens = SS2D._scan_tokens
-    monkeypatch.setattr(
-        SS2D,
-        "_scan_tokens",
-        lambda self, k, tokens, controls: scan_tokens(self, k, tokens, controls) * float(k == direction),
-    )
+    scan, chosen = ss2d.directional_scan, torch.zeros(4, 1, 1, 1, dtype=torch.float64)
+    chosen[direction] = 1  # the others read nothing out of their states
+
+    def of_one_direction(u, delta, A, B, C, *others, **named):
+        return scan(u, delta, A, B, C * chosen, *others, **named)
+
+    monkeypatch.setattr(ss2d, "directional_scan", of_one_direction)
     changed = u.clone()
     changed[0, 1, 1] += 1
     differs = (layer.scan(u) != layer.scan(changed)).any(dim=-1)[0]
