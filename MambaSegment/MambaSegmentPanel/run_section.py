@@ -145,7 +145,7 @@ class RunSection:
 
     def _showError(self, error: Exception) -> None:
         message, advice = messageAndAdvice(error)
-        _log.error("%s %s", message, advice)
+        _log.error("%s %s", asSentence(message), advice)
         self._sayProblem(message, advice)
 
     def _showButton(self) -> None:

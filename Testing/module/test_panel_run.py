@@ -167,7 +167,7 @@ def test_what_is_refused_at_once_is_shown_as_well(host, open_module):
     widget = open_module()
     press(widget.ui.segmentButton)
     assert is_idle(widget)
-    assert "the volume 'T1'" in widget.ui.errorLabel.text
+    assert "The volume 'T1': the axes" in widget.ui.errorLabel.text
     assert widget.ui.errorLabel.visible
 
 
@@ -182,7 +182,7 @@ def test_a_worker_that_is_killed_is_an_error_with_advice_and_another_one_comes(h
     os.kill(pid, signal.SIGKILL)
     wait_for_end(host, widget)
     assert is_idle(widget)
-    assert "the worker" in widget.ui.errorLabel.text
+    assert "The worker ended unexpectedly" in widget.ui.errorLabel.text
     assert "Too little memory is the usual reason" in widget.ui.errorLabel.text
     assert segmentations() == []
     widget.logic.getParameterNode().model = "tiny"
