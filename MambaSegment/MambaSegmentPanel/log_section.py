@@ -17,7 +17,7 @@ class LogSection:
 
     def __init__(self, ui: Any) -> None:
         self.ui = ui
-        ui.logEdit.setMaximumBlockCount(_LINES)
+        ui.logEdit.maximumBlockCount = _LINES
         ui.copyLogButton.connect("clicked()", self.onCopy)
         self._handler = _Handler(ui.logEdit)
         self._logger = logging.getLogger("MambaSegment")

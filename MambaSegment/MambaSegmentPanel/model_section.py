@@ -66,6 +66,9 @@ class ModelSection:
         box.blockSignals(wasBlocked)
         self.ui.modelCardBrowser.setHtml(cardHtml(model) if model else self._whyNoCard())
         self.ui.openModelFolderButton.enabled = model is not None
+        self.ui.openModelFolderButton.toolTip = (
+            _("Show the folder that holds the chosen model's file.") if model else _("Choose a model first.")
+        )
 
     def onModelChosen(self, index: int) -> None:
         if self.node is not None and 0 <= index < len(self.models):

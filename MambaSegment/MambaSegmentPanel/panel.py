@@ -142,3 +142,4 @@ class Panel:
         self.ui.shellLineEdit.plainText = example.line
         self.ui.shellHintLabel.text = example.hint
         self.ui.copyShellLineButton.enabled = bool(example.line)
+        self.ui.copyShellLineButton.toolTip = _("Put the command on the clipboard.") if example.line else example.hint

@@ -18,7 +18,7 @@ class ResultsSection:
         self.ui = ui
         self.rows: Sequence[ResultRow] = ()
         table = ui.resultTable
-        table.setColumnCount(len(headings()))
+        table.columnCount = len(headings())
         table.setHorizontalHeaderLabels([_("Segment"), _("mL"), _("Voxels")])  # short: the panel may be narrow
         table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)

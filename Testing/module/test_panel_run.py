@@ -113,6 +113,45 @@ def test_what_a_person_should_know_about_the_images_is_shown(host, open_module):
     assert widget.ui.warningsLabel.visible
 
 
+def test_the_model_is_warm_before_the_first_click_but_only_when_one_can_be_made(host, open_module, monkeypatch):
+    widget = open_module()
+    asked = []
+    monkeypatch.setattr(widget.logic, "warmUp", lambda model, *, device: asked.append((model, device)))
+    node = widget.logic.getParameterNode()
+    host.process_events(0.8)
+    assert asked == []  # there is no volume
+    node.inputVolume = addVolume(someVoxels())
+    node.model = "slow"
+    node.model = "short"
+    host.wait_until(lambda: asked)
+    host.exit("MambaSegment")
+    host.enter("MambaSegment")
+    host.process_events(0.8)
+    assert asked == [("short", "cpu")]
+
+
+def test_channels_and_device_are_saved_with_the_scene(host, open_module, tmp_path):
+    addVolume(someVoxels(), name="T1")
+    second = addVolume(someVoxels(), name="T2")
+    widget = open_module("two")
+    host.exit("MambaSegment")
+    widget = host.enter("MambaSegment")
+    assert slicer.util.findChild(widget.parent, "inputVolumeSelector2").currentNode() is second
+    host.exit("MambaSegment")
+    path = str(tmp_path / "scene.mrml")
+    slicer.mrmlScene.SetURL(path)
+    for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        slicer.util.saveNode(volume, str(tmp_path / f"{volume.GetName()}.nrrd"))
+    assert slicer.mrmlScene.Commit(path)
+    host.close_scene()
+    slicer.mrmlScene.SetURL(path)
+    assert slicer.mrmlScene.Connect()
+    widget = host.enter("MambaSegment")
+    assert widget.ui.inputVolumeSelector.currentNode().GetName() == "T1"
+    assert slicer.util.findChild(widget.parent, "inputVolumeSelector2").currentNode().GetName() == "T2"
+    assert widget.ui.deviceSelector.currentText == "CPU"
+
+
 # --- no result
 
 
