@@ -64,16 +64,20 @@ def open_module(
     host = request.getfixturevalue("host")
     monkeypatch.setenv("MAMBASEGMENT_MODELS", str(model_folder))
 
+    its_own: list[tuple[Any, Any]] = []
+
     def opened(model: str = "tiny", segmenter: Any = tiny_segmenter) -> Any:
         host.load_module()
         widget = host.enter("MambaSegment")
+        its_own.append((widget.logic, widget.logic.segmenter))
         widget.logic.segmenter = segmenter
-        monkeypatch.setattr(widget.logic, "close", segmenter.cancel)  # the worker serves the next test as well
         widget.logic.getParameterNode().model = model
         widget.logic.getParameterNode().device = "cpu"
         host.process_events()
         return widget
 
     yield opened
+    for logic, segmenter in its_own:  # the end of the module shall not end the worker, which serves the next test too
+        logic.segmenter = segmenter
     tiny_segmenter.cancel()
     host.wait_until(lambda: not tiny_segmenter._jobs)

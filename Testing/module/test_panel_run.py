@@ -297,7 +297,6 @@ def test_the_module_goes_meanwhile_and_its_worker_with_it(host, open_module, pan
     host.unload("MambaSegment")
     addVolume(someVoxels())
     widget = open_module("slow", segmenter)
-    widget.logic.close = segmenter.close
     start_run(host, widget)
     pid, folder = segmenter.worker.client._run._pid, segmenter.worker.client.folder
     if end == "reload":
