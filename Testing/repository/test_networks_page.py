@@ -95,7 +95,7 @@ TINY = Canonical(
 def test_the_benchmark_measures_a_network_and_its_target():
     row = benchmark.measure(TINY)
     assert row["input_shape"] == [1, 1, 8, 16]
-    assert len(row["seconds"]) == benchmark.ROUNDS
+    assert len(row["seconds"]) in (benchmark.ROUNDS, benchmark.ROUNDS_OF_LONG_ONES)  # a first pass may compile kernels
     assert min(row["seconds"]) <= row["median_s"] <= max(row["seconds"])
     assert row["peak_memory_bytes"] >= row["memory_before_bytes"] > 10_000_000
     row |= {"median_s": 1.234, "peak_memory_bytes": 1_500_000_000, "memory_before_bytes": 300_000_000}
