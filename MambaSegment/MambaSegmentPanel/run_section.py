@@ -105,6 +105,7 @@ class RunSection:
                 statistics=True,
             )
         except Exception as error:  # nothing was begun; whatever it is, it is shown
+            _log.debug("nothing was begun", exc_info=True)
             self._showError(error)
         self._showProgress()
         self._showButton()
