@@ -29,7 +29,7 @@ except ModuleNotFoundError:  # a source checkout, where the library lies beside 
     import MambaSegmentLib  # noqa: F401  (to fail here, with a clear message, rather than in the middle of a click)
 
 from MambaSegmentPanel.batches import NodesReport, segmentFolder, segmentNodes
-from MambaSegmentPanel.dependencies import missingPackages
+from MambaSegmentPanel.dependencies import missingPackages, torchIsInstalled
 from MambaSegmentPanel.job import Callbacks, SegmentationJob
 from MambaSegmentPanel.panel import Panel
 from MambaSegmentPanel.parameter_node import MambaSegmentParameterNode
@@ -56,8 +56,8 @@ class MambaSegment(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["MambaSegment contributors"]
         self.parent.helpText = _(
-            "Segmentation networks built on selective state-space models (Mamba). The panel shows the installed models "
-            "with what each is for, and the shell command that runs one. For research only: not for diagnosis or "
+            "Segmentation networks built on selective state-space models (Mamba). Choose a volume and a model, press "
+            "Segment, and get named segments beside the volume. For research only: not for diagnosis or "
             'treatment. See the <a href="{homepage}">documentation</a>.'
         ).format(homepage=HOMEPAGE)
         self.parent.acknowledgementText = _(
@@ -96,6 +96,8 @@ class MambaSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.removeObservers()
         if self.logic is not None:
             self.logic.close()
+        if self.panel is not None:
+            self.panel.close()
 
     def enter(self):
         self.initializeParameterNode()
@@ -105,6 +107,7 @@ class MambaSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, _caller, _event):
         self.setParameterNode(None)
+        self.panel.forgetResults()
 
     def onSceneEndClose(self, _caller, _event):
         if self.parent.isEntered:
@@ -120,8 +123,6 @@ class MambaSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def initializeParameterNode(self):
         self.setParameterNode(self.logic.getParameterNode())
-        if self._parameterNode.inputVolume is None:
-            self._parameterNode.inputVolume = self.logic.firstVolume()
 
     def setParameterNode(self, node):
         """Bind the widgets to another node, or with None to none."""
@@ -133,7 +134,8 @@ class MambaSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if node is not None:
             self._guiTag = node.connectGui(self.ui)
             self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified)
-        self.panel.setParameterNode(node)
+        if self.panel is not None:  # None where setup() failed half way
+            self.panel.setParameterNode(node)
 
     def onParameterNodeModified(self, _caller, _event):
         self.panel.update()
@@ -257,11 +259,6 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
     def getParameterNode(self) -> MambaSegmentParameterNode:
         return MambaSegmentParameterNode(super().getParameterNode())
 
-    def firstVolume(self):
-        """The scene's first image; label maps, which Slicer derives from images, do not count."""
-        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        return next((volume for volume in volumes if volume.GetClassName() == "vtkMRMLScalarVolumeNode"), None)
-
     def installedModels(self) -> "list[StoredModel]":
         """Every model of the store with its description; weights are not read.
 
@@ -273,6 +270,9 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
 
     def missingPackages(self) -> list[str]:
         return missingPackages(REQUIREMENTS)
+
+    def torchIsInstalled(self) -> bool:
+        return torchIsInstalled()
 
     def shellExample(self, model: "StoredModel | None", volumeNode=None) -> ShellExample:
         return shellExample(model, volumeNode)

@@ -1,8 +1,7 @@
-"""Connects the widgets of MambaSegment.ui to the parameter node and the logic; decides nothing."""
+"""Puts the sections of the panel together; decides nothing itself."""
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -10,11 +9,21 @@ from slicer.i18n import tr as _
 
 import MambaSegmentLib
 
-from .dependencies import installCommand
-from .model_card import cardHtml
+from .channel_inputs import ChannelInputs
+from .device_box import DeviceBox
+from .first_use import FirstUse
+from .log_section import LogSection
+from .model_section import ModelSection
+from .readiness import Situation, modalityWarning, whyNotReady
+from .result_rows import rowsOf
+from .results_section import ResultsSection
+from .run_section import RunRequest, RunSection
+from .warm_up import WarmUp
 
 if TYPE_CHECKING:
     from MambaSegmentLib.store import StoredModel
+
+    from .job import SegmentationJob
 
 
 class Panel:
@@ -29,93 +38,108 @@ class Panel:
         self.ui = ui
         self.logic = logic
         self.node: Any = None  # what the user chose; None while there is no scene to keep it
-        self.models: list[StoredModel] = []
         ui.versionLabel.text = _("MambaSegment {version}").format(version=MambaSegmentLib.__version__)
-        ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
+        self.log = LogSection(ui)
+        self.model = ModelSection(ui, self.onModelChosen)
+        self.channels = ChannelInputs(ui, self.update)
+        self.device = DeviceBox(ui.deviceSelector)
+        self.results = ResultsSection(ui)
+        self.warmUp = WarmUp(logic)
+        self.run = RunSection(ui, logic, self._request, self._onResult)
+        self.firstUse = FirstUse(ui, logic, self.refresh)
+        for section in (ui.shellCollapsibleButton, ui.logCollapsibleButton):  # for the few who look for them
+            section.collapsed = True
         ui.refreshModelsButton.connect("clicked()", self.refresh)
-        ui.openModelFolderButton.connect("clicked()", self.onOpenModelFolder)
         ui.copyShellLineButton.connect("clicked()", self.onCopyShellLine)
         self.refresh()
+
+    def close(self) -> None:
+        """The panel goes; the logic may outlive it."""
+        self.warmUp.forget()
+        self.log.close()
 
     def setParameterNode(self, node: Any) -> None:
         """Show another node's choices; with None nothing is chosen, as while a scene is closed."""
         self.node = node
-        self._chooseFirstModelIfNone()
+        self.model.setNode(node)
         self.update()
+        self.channels.prefill()
+        self.update()
+
+    def forgetResults(self) -> None:
+        """The scene is about to be closed, and the segments with it."""
+        self._onResult(None)
+        self.run.forget()
 
     def refresh(self) -> None:
         """Look again for packages and models, which the user may have installed meanwhile."""
-        self._showMissingPackages(self.logic.missingPackages())
-        try:
-            self.models = self.logic.installedModels()
-        except ModuleNotFoundError as error:
-            if (error.name or "").startswith("MambaSegment"):  # no package to install, but a broken installation
-                raise
-            self.models = []  # the label above says what to install
-        self._fillModelSelector()
-        self._chooseFirstModelIfNone()
+        self.firstUse.look()
+        self.warmUp.forget()  # with other packages the worker is another
+        self.model.setModels(self._installedModels())
+        self.model.chooseFirstIfNone()
         self.update()
 
     def update(self) -> None:
-        """Bring everything that depends on the chosen model and volume up to date."""
-        model = self._chosenModel()
-        self._selectInBox(model)
-        self.ui.modelCardBrowser.setHtml(cardHtml(model) if model else self._whyNoCard())
-        self.ui.openModelFolderButton.enabled = model is not None
-        self._showShellLine(model)
+        """Bring everything that depends on the user's choices up to date."""
+        self.model.update()
+        self.channels.show(self.node, self.model.channels)
+        self.device.show(self.node)
+        volumes = self.channels.volumes()
+        self._showInputHint(volumes)
+        whyNot = self._whyNotReady(volumes)
+        self.run.setReady(whyNot)
+        self.warmUp.want(None if whyNot or self.model.chosen is None else self.model.chosen.name, self.device.chosen)
+        self._showShellLine(volumes[0])
 
-    def onModelChosen(self, index: int) -> None:
-        if self.node is not None and 0 <= index < len(self.models):
-            self.node.model = self.models[index].name
+    def onModelChosen(self) -> None:
         self.update()
-
-    def onOpenModelFolder(self) -> None:
-        model = self._chosenModel()
-        if model is not None:
-            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(model.path.parent)))
+        self.channels.prefill()
+        self.update()
 
     def onCopyShellLine(self) -> None:
         qt.QApplication.clipboard().setText(self.ui.shellLineEdit.plainText)
 
-    def _chosenModel(self) -> StoredModel | None:
-        if self.node is None:
-            return None
-        return next((model for model in self.models if model.name == self.node.model), None)
+    def _installedModels(self) -> list[StoredModel]:
+        try:
+            return self.logic.installedModels()
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("MambaSegment"):  # no package to install, but a broken installation
+                raise
+            return []  # the notice says what to install
 
-    def _chooseFirstModelIfNone(self) -> None:
-        if self.node is not None and not self.node.model and self.models:
-            usable = [model for model in self.models if model.manifest is not None]
-            self.node.model = (usable or self.models)[0].name
+    def _whyNotReady(self, volumes: list[Any]) -> str:
+        return whyNotReady(
+            Situation(
+                hasScene=self.node is not None,
+                missing=self.firstUse.missing,
+                installing=self.firstUse.installer.isRunning,
+                model=self.model.chosen,
+                volumes=volumes,
+            )
+        )
 
-    def _whyNoCard(self) -> str:
-        if self.node is not None and self.node.model and self.models:
-            return _("The scene names the model “{name}”, which is not installed here.").format(name=self.node.model)
-        return _("No model is installed.") if not self.models else ""
+    def _request(self) -> RunRequest:
+        model = self.model.chosen
+        assert model is not None  # or the button would be disabled
+        return RunRequest(self.channels.volumes(), model.name, self.device.chosen, self.node.outputSegmentation)
 
-    def _fillModelSelector(self) -> None:
-        box = self.ui.modelSelector
-        wasBlocked = box.blockSignals(True)
-        box.clear()
-        for model in self.models:
-            box.addItem(model.name)
-        box.blockSignals(wasBlocked)
+    def _onResult(self, job: SegmentationJob | None) -> None:
+        self.results.show(rowsOf(job.outcome.segments) if job is not None else ())
 
-    def _selectInBox(self, model: StoredModel | None) -> None:
-        box = self.ui.modelSelector
-        wasBlocked = box.blockSignals(True)
-        box.currentIndex = self.models.index(model) if model is not None else -1
-        box.blockSignals(wasBlocked)
+    def _showInputHint(self, volumes: list[Any]) -> None:
+        parts = [modalityWarning(self.model.channels, volumes)]
+        output = self.node.outputSegmentation if self.node is not None else None
+        if output is not None:
+            parts.append(
+                _("New segments are added to “{name}”; what it holds is not changed.").format(name=output.GetName())
+            )
+        label = self.ui.inputHintLabel
+        label.text = " ".join(part for part in parts if part)
+        label.visible = bool(label.text)
 
-    def _showMissingPackages(self, missing: list[str]) -> None:
-        label = self.ui.missingPackagesLabel
-        label.visible = bool(missing)
-        label.text = _(
-            "Slicer's Python lacks packages that MambaSegment uses. To install them, paste this into the Python "
-            "console, then press Refresh:<br><code>{command}</code>"
-        ).format(command=escape(installCommand(missing), quote=False))
-
-    def _showShellLine(self, model: StoredModel | None) -> None:
-        example = self.logic.shellExample(model, self.node.inputVolume if self.node is not None else None)
+    def _showShellLine(self, volume: Any) -> None:
+        example = self.logic.shellExample(self.model.chosen, volume)
         self.ui.shellLineEdit.plainText = example.line
         self.ui.shellHintLabel.text = example.hint
         self.ui.copyShellLineButton.enabled = bool(example.line)
+        self.ui.copyShellLineButton.toolTip = _("Put the command on the clipboard.") if example.line else example.hint

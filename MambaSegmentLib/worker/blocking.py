@@ -106,8 +106,11 @@ class BlockingWorker:
 
 
 def error_of(failed: Failed) -> Exception:
-    """The exception that a worker's `failed` tells of."""
+    """The exception that a worker's `failed` tells of; its advice is a note of it."""
     kind = getattr(errors, failed.kind, None)
     if isinstance(kind, type) and issubclass(kind, errors.MambaSegmentError):
-        return kind(failed.message)
+        error = kind(failed.message)
+        if failed.advice:
+            error.add_note(failed.advice)
+        return error
     return InternalError(f"{failed.kind}: {failed.message}. {failed.advice}")

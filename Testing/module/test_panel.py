@@ -24,11 +24,21 @@ class FakeLogic:
             StoredModel(name, Path("store") / f"{name}.safetensors", None, f"{name} is damaged") for name in names
         ]
         self.missing: list[str] = []
+        self.torch = True
         self.error: Exception | None = None
         self._example = panel_module("shell_line").ShellExample
 
     def missingPackages(self):
         return self.missing
+
+    def torchIsInstalled(self):
+        return self.torch
+
+    def warmUp(self, model, *, device):
+        raise AssertionError("nothing here is ready to be segmented")
+
+    def close(self):
+        pass
 
     def installedModels(self):
         if self.error is not None:
@@ -56,7 +66,10 @@ def a_window(host, repository):
 
 @pytest.fixture
 def a_panel(panel_module, a_window, a_logic):
-    return panel_module("panel").Panel(slicer.util.childWidgetVariables(a_window), a_logic)
+    panel = panel_module("panel").Panel(slicer.util.childWidgetVariables(a_window), a_logic)
+    panel.ui.shellCollapsibleButton.collapsed = False
+    yield panel
+    panel.close()
 
 
 @pytest.fixture
