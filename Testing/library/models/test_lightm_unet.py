@@ -106,15 +106,20 @@ def test_a_volume_of_128_cubed_runs_in_under_2_gb(repository):
         "from MambaSegmentLib.models import build_model\n"
         "net = build_model('lightm_unet', {'in_channels': 1, 'num_classes': 3}).eval()\n"
         "torch.set_num_threads(2)\n"
+        "size = int(sys.argv[1])\n"
         "with torch.inference_mode():\n"
-        "    assert net(torch.randn(1, 1, 128, 128, 128)).shape == (1, 3, 128, 128, 128)\n"
+        "    assert net(torch.randn(1, 1, size, size, size)).shape == (1, 3, size, size, size)\n"
         "unit = 1 if sys.platform == 'darwin' else 1024\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)\n"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, cwd=repository
-    )
-    assert int(result.stdout) < 2e9
+
+    def peak_bytes(size: int) -> int:
+        command = [sys.executable, "-c", code, str(size)]
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, cwd=repository)
+        return int(result.stdout)
+
+    peak_bytes(16)  # the first process after a change of the kernels compiles them, which takes memory of its own
+    assert peak_bytes(128) < 2e9
 
 
 def test_a_size_it_cannot_take_is_refused_before_any_work():
