@@ -13,10 +13,10 @@ _DISK_FULL = {28, 112, 122}  # ENOSPC, Windows' ERROR_DISK_FULL, EDQUOT
 _ADVICE: dict[type[errors.MambaSegmentError], str] = {
     errors.ConfigError: "Change the option or argument that the message names.",
     errors.ShapeError: "Give the image that the model expects; `mambasegment models info` says which.",
-    errors.ImageError: "Look at the image in a viewer, and save it again as NRRD or NIfTI.",
+    errors.ImageError: "Look at the image in a viewer, and at the place where the result shall be written.",
     errors.GeometryError: "Correct the spacing or direction in the header, or resample the image onto a regular grid.",
     errors.BundleError: "Check the model with `mambasegment models verify`, or fetch its file again.",
-    errors.ResourceError: "Crop the image, close other programs, free disk space, or choose another device.",
+    errors.ResourceError: "Choose another device, free disk space, close other programs, or crop the image.",
     errors.Cancelled: "",
 }
 
