@@ -85,9 +85,10 @@ class RowResizer:
             index = _nearest(self._shape[0], self._new_shape[0])[first:end]
             rows = self._planes(int(index[0]), int(index[-1]) + 1)[index - index[0]]
         else:
-            weights = _weights(self._shape[0], self._new_shape[0], self._orders[0])[first:end]
-            used = np.flatnonzero(weights.any(axis=0))
-            begin, stop = int(used[0]), int(used[-1]) + 1
+            all_weights = _weights(self._shape[0], self._new_shape[0], self._orders[0])
+            weights = all_weights[first:end]
+            begin = int(np.flatnonzero(all_weights[first:].any(axis=0))[0])  # what later rows need as well is kept
+            stop = int(np.flatnonzero(weights.any(axis=0))[-1]) + 1
             planes = self._planes(begin, stop)
             rows = (weights[:, begin:stop] @ planes.reshape(len(planes), -1)).reshape(-1, *planes.shape[1:])
         if self._bounds is not None:

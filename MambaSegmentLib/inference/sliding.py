@@ -131,9 +131,10 @@ class SlidingWindow:
         started = time.perf_counter()
         self.tiles, self.reused_tiles, done = len(corners), 0, 0
         uniform = _LastAnswer()
-        report(Progress("network", 0, len(corners)))
         for row, beside in itertools.groupby(corners, key=lambda corner: corner[0]):
             rows = torch.from_numpy(read(row, row + self._patch[0]))
+            if done == 0:
+                report(Progress("network", 0, len(corners)))  # not before the first rows are there
             for some in _chunks(list(beside), self._batch):
                 cancel.raise_if_cancelled()
                 tiles = [_tile(rows, corner, self._patch) for corner in some]

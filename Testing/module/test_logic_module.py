@@ -229,7 +229,7 @@ def test_a_folder_with_a_bad_case_and_again_without_repeating_the_good_ones(logi
     assert seen == [0, 1, 2, 3]
     assert [outcome.case for outcome in failed] == ["text"]
     assert sorted(path.name for path in output.iterdir()) == [
-        "a.seg.nrrd", "b.seg.nrrd", "batch.jsonl", "report.csv", "report.json",
+        "a.seg.nrrd", "b.seg.nrrd", "batch.jsonl", "report.csv", "report.json", "segments.csv",
     ]  # fmt: skip
     segmentation = slicer.util.loadSegmentation(str(output / "a.seg.nrrd"))
     volume = slicer.util.loadVolume(str(a_folder / "a.nii.gz"))

@@ -382,7 +382,13 @@ def test_ctrl_c_stops_a_folder_whose_report_is_written_all_the_same(segmenter, m
         )
     report = json.loads((labels / "report.json").read_text(encoding="utf-8"))
     assert (report["done"], report["open"]) == (1, 1)
-    assert sorted(path.name for path in labels.iterdir()) == ["a.nrrd", "batch.jsonl", "report.csv", "report.json"]
+    assert sorted(path.name for path in labels.iterdir()) == [
+        "a.nrrd",
+        "batch.jsonl",
+        "report.csv",
+        "report.json",
+        "segments.csv",
+    ]
 
 
 def test_cancel_from_a_button_stops_a_call_that_waits(segmenter, in_network):
