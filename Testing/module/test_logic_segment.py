@@ -330,6 +330,7 @@ def test_a_layer_that_does_not_end_costs_the_process_and_the_job_behind_gets_a_n
     volume = addVolume(someVoxels())
     job = in_network(volume, "stuck")
     behind = segmenter.begin(volume, models["tiny"], Options("cpu"))
+    time.sleep(1.0)  # the stage begins a moment before the layer, and between them a cancel is noticed
     pid, began = workerPid(segmenter), time.monotonic()
     job.cancel()
     host.wait_until(lambda: job.isOver)

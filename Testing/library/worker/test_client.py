@@ -93,6 +93,7 @@ def test_cancel_within_a_layer_is_enforced_and_jobs_behind_are_done_by_a_new_wor
     cancelled = a_client.segment(an_image, hangs, output)
     waits = a_client.segment(an_image, a_model_file(), tmp_path / "second.nrrd")
     a_client.wait_for_stage("network")
+    time.sleep(1.0)  # the stage begins a moment before the layer, and between them a cancel is noticed
     old = a_client.pid
     started = time.monotonic()
     a_client.cancel(cancelled)
