@@ -79,7 +79,8 @@ class Panel:
     def close(self) -> None:
         """The panel goes; the logic may outlive it."""
         self.shortcuts.uninstall()
-        for part in (self.warmUp, self.results, self.modelFiles, self.installation, self.firstUse, self.log):
+        self.warmUp.forget()
+        for part in (self.results, self.modelFiles, self.installation, self.firstUse, self.log):
             part.close()
 
     def enter(self) -> None:
