@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from html import escape
 from typing import Any
 
 import qt
@@ -81,4 +82,4 @@ class InstallationSection:
 
 def _problemHtml(text: str) -> str:
     heading = _("The installation could not be checked.")
-    return f"<p><b>{heading}</b> {asSentence(text)}</p>"
+    return f"<p><b>{heading}</b> {escape(asSentence(text))}</p>"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("MambaSegment")
 _SWATCH_PX = 12
+_LONGEST_NAME_PX = 110  # longer names are cut; the figures beside them shall be seen in a narrow panel
 _LARGEST_HEIGHT_PX = 240
 
 
@@ -46,7 +47,7 @@ class ResultsSection:
         for number, column in enumerate(columns(), start=1):
             table.horizontalHeaderItem(number).setToolTip(f"{column.long}: {column.meaning}")
         table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-        table.horizontalHeader().setMinimumSectionSize(24)
+        table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Interactive)
         ui.copyResultButton.connect("clicked()", self.onCopy)
         ui.exportResultButton.connect("clicked()", self.onExport)
         ui.show3DButton.connect("clicked()", self.onShow3D)
@@ -127,6 +128,8 @@ class ResultsSection:
         for number, row in enumerate(self.rows):
             for column, text in enumerate(row.cells()):
                 table.setItem(number, column, _cell(text, row if column == 0 else None))
+        table.resizeColumnToContents(0)
+        table.setColumnWidth(0, min(table.columnWidth(0), _LONGEST_NAME_PX))
         table.resizeRowsToContents()
         heights = sum(table.rowHeight(number) for number in range(len(self.rows)))
         height = table.horizontalHeader().height + heights + table.horizontalScrollBar().height
