@@ -282,11 +282,11 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
 
         return list_models()
 
-    def mayRemoveModel(self, name: str) -> bool:
+    def mayRemoveModel(self, model: "StoredModel") -> bool:
         """Whether a model of the store is the user's own."""
-        from MambaSegmentLib.fetching.models import is_removable
+        from MambaSegmentLib.store import is_users_own
 
-        return any(model.name == name and is_removable(model.path) for model in self.installedModels())
+        return is_users_own(model.path)
 
     def removeModel(self, name: str):
         """Delete the file of a model; the worker, which may have it open, is ended first.

@@ -79,6 +79,11 @@ def user_folder() -> Path:
     return user_models_folder()
 
 
+def is_users_own(path: Path) -> bool:
+    """Whether a model's file lies in the user's folder, and so may be removed."""
+    return path.resolve().parent == user_folder().resolve()
+
+
 def _shipped_folders() -> list[Path]:
     """Beside the library: `MambaSegment/Resources/Models` in a source checkout, `Resources/Models` in the extension."""
     beside = Path(__file__).resolve().parent.parent

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from .model_card import cardHtml, summaryOf
@@ -36,6 +37,7 @@ class ModelSection:
         self.node: Any = None
         self.models: list[StoredModel] = []
         self._offered: list[StoredModel] = []
+        self._card = ""
         self._preferences = preferences
         self._times = times
         self._onChosen = onChosen
@@ -75,15 +77,18 @@ class ModelSection:
         if self.node is not None and not self.node.model and self.models:
             usable = [model for model in self.models if model.manifest is not None] or self.models
             last = self._preferences.get("Model")
-            self.node.device = self._preferences.device
-            self.node.model = next((model.name for model in usable if model.name == last), usable[0].name)
+            with slicer.util.NodeModify(self.node):
+                self.node.device = self._preferences.device
+                self.node.model = next((model.name for model in usable if model.name == last), usable[0].name)
 
     def update(self) -> None:
         model = self.chosen
         self._fill()
         measured = self._times.of(model.manifest.sha256) if model is not None and model.manifest is not None else []
         card = cardHtml(model, measured) if model else self._whyNoCard()
-        self.ui.modelCardBrowser.setHtml(card)
+        if card != self._card:  # laying out takes longer than all the rest
+            self._card = card
+            self.ui.modelCardBrowser.setHtml(card)
         summary = summaryOf(model) if model else self._whyNoCard()
         self.ui.modelSummaryLabel.text = summary
         self.ui.modelSummaryLabel.visible = bool(summary)

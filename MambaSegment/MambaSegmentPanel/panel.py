@@ -122,7 +122,7 @@ class Panel:
         whyNot = whyNotReady(self._situation(volumes))
         self.run.setReady(whyNot)
         model = self.model.chosen
-        self.modelFiles.show(model, self.run.isRunning, model is not None and self.logic.mayRemoveModel(model.name))
+        self.modelFiles.show(model, self.run.isRunning, model is not None and self.logic.mayRemoveModel(model))
         self.sample.show(self.node, canRun=not self.firstUse.missing and not self.firstUse.installer.isRunning)
         self.warmUp.want(None if whyNot or model is None else model.name, self.options.device)
         self._showInputHint(volumes)

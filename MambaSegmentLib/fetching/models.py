@@ -11,7 +11,7 @@ from ..errors import BundleError, ConfigError
 from ..files import atomic_path
 from ..manifest import Manifest
 from ..progress import CancelToken, Progress, ProgressCallback
-from ..store import StoredModel, find_model, user_folder
+from ..store import StoredModel, find_model, is_users_own, user_folder
 from .download import check_address, download, sha256_of
 
 _CHUNK_BYTES = 1 << 20
@@ -65,18 +65,13 @@ def remove_model(name: str) -> Path:
         BundleError: no such model, or it does not lie in the user's folder, or cannot be deleted.
     """
     path = find_model(name)
-    if not is_removable(path):
+    if not is_users_own(path):
         raise BundleError(f"{path} is none of your own models, which lie in {user_folder()}; it was not removed")
     try:
         path.unlink()
     except OSError as problem:
         raise BundleError(f"{path} cannot be deleted: {problem.strerror or problem}") from problem
     return path
-
-
-def is_removable(path: Path) -> bool:
-    """Whether a model's file lies in the user's folder."""
-    return path.resolve().parent == user_folder().resolve()
 
 
 def _remove_forgotten(folder: Path) -> None:

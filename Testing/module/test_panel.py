@@ -37,7 +37,7 @@ class FakeLogic:
     def gpuIsIdle(self):
         return False
 
-    def mayRemoveModel(self, name):
+    def mayRemoveModel(self, model):
         return False
 
     def removeModel(self, name):

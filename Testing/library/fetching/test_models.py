@@ -11,8 +11,8 @@ from MambaSegmentLib import cli, folders
 from MambaSegmentLib.bundle import read_manifest, write_bundle
 from MambaSegmentLib.errors import BundleError, ConfigError
 from MambaSegmentLib.fetching.download import sha256_of
-from MambaSegmentLib.fetching.models import add_model, is_removable, remove_model
-from MambaSegmentLib.store import find_model
+from MambaSegmentLib.fetching.models import add_model, remove_model
+from MambaSegmentLib.store import find_model, is_users_own
 from Testing.library.fetching.file_server import serving
 
 
@@ -95,7 +95,7 @@ def test_only_ones_own_models_can_be_removed(user_folder, a_file, tmp_path, monk
     site.mkdir()
     a_file(name="sites").rename(site / "sites.safetensors")
     monkeypatch.setenv("MAMBASEGMENT_MODELS", str(site))
-    assert is_removable(model.path)
+    assert is_users_own(model.path)
     with pytest.raises(BundleError, match="none of your own models"):
         remove_model("sites")
     assert (site / "sites.safetensors").is_file()
