@@ -59,7 +59,7 @@ class Panel:
         self.model = ModelSection(ui, self.preferences, self.times, self.onModelChosen)
         self.modelFiles = ModelFilesSection(ui, self.questions, logic.removeModel, self.onModelFiles)
         self.channels = ChannelInputs(ui, self.update)
-        self.options = OptionsSection(ui)
+        self.options = OptionsSection(ui, self.update)
         self.queue = QueueSection(ui, self._current)
         self.results = ResultsSection(ui, self.questions.tableFile)
         self.warmUp = WarmUp(logic)
@@ -80,7 +80,7 @@ class Panel:
         """The panel goes; the logic may outlive it."""
         self.shortcuts.uninstall()
         self.warmUp.forget()
-        for part in (self.results, self.modelFiles, self.installation, self.firstUse, self.log):
+        for part in (self.options, self.results, self.modelFiles, self.installation, self.firstUse, self.log):
             part.close()
 
     def enter(self) -> None:
