@@ -31,6 +31,7 @@ class OptionsSection:
             self._box(ui.deviceSelector, devices(), "device"),
             self._box(ui.surfaceSelector, surfaces(), "surface"),
         ]
+        self._onRegion = onRegion
         self._observed: list[tuple[Any, int]] = []
         self._later: Any = qt.QTimer()
         self._later.setSingleShot(True)
@@ -74,6 +75,7 @@ class OptionsSection:
         """A new region begins as the whole volume, to be drawn smaller: at once in sight, and nothing is cut off."""
         if self.node is not None and self.node.inputVolume is not None:
             fitToVolume(regionNode, self.node.inputVolume)
+            self._onRegion()
             slicer.util.showStatusMessage(_("Pull at the faces of the region in the slices or in 3D."), 5_000)
 
     def close(self) -> None:

@@ -80,7 +80,8 @@ class Panel:
         """The panel goes; the logic may outlive it."""
         self.shortcuts.uninstall()
         self.warmUp.forget()
-        for part in (self.options, self.results, self.modelFiles, self.installation, self.firstUse, self.log):
+        parts = (self.options, self.results, self.modelFiles, self.installation, self.firstUse, self.settings, self.log)
+        for part in parts:
             part.close()
 
     def enter(self) -> None:

@@ -49,6 +49,7 @@ def test_only_the_region_is_segmented(host, open_module):
     assert widget.ui.optionsCollapsibleButton.text == "Options: Region, CPU"
     region.SetCenter(2, 3, 2)
     region.SetSize(3, 3, 3)
+    assert widget.ui.segmentButton.enabled
     run(host, widget)
     expected = np.zeros((6, 7, 8), int)
     box = (slice(1, 4), slice(2, 5), slice(1, 4))
