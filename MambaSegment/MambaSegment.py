@@ -31,6 +31,7 @@ except ModuleNotFoundError:  # a source checkout, where the library lies beside 
 from MambaSegmentPanel.batches import NodesReport, segmentFolder, segmentNodes
 from MambaSegmentPanel.dependencies import missingPackages, torchIsInstalled
 from MambaSegmentPanel.job import Callbacks, SegmentationJob
+from MambaSegmentPanel.links import HOMEPAGE, TUTORIAL
 from MambaSegmentPanel.panel import Panel
 from MambaSegmentPanel.parameter_node import MambaSegmentParameterNode
 from MambaSegmentPanel.preferences import Preferences
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
     from MambaSegmentLib.batch.report import Report
     from MambaSegmentLib.store import StoredModel
 
-HOMEPAGE = "https://github.com/MambaSegment/SlicerMambaSegment"
-TUTORIAL = f"{HOMEPAGE}/blob/main/docs/tutorial.md"
 REQUIREMENTS = Path(__file__).resolve().parent / "Resources" / "requirements.txt"
 
 

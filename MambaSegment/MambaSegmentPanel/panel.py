@@ -12,6 +12,7 @@ import MambaSegmentLib
 from .channel_inputs import ChannelInputs
 from .first_use import FirstUse
 from .installation_section import InstallationSection
+from .links import TUTORIAL
 from .log_section import LogSection
 from .model_files_section import ModelFilesSection
 from .model_queue import Entry
@@ -74,6 +75,7 @@ class Panel:
             section.collapsed = True
         ui.refreshModelsButton.connect("clicked()", self.refresh)
         ui.copyShellLineButton.connect("clicked()", self.onCopyShellLine)
+        ui.tutorialButton.connect("clicked()", self.onTutorial)
         self.refresh()
 
     def close(self) -> None:
@@ -145,6 +147,9 @@ class Panel:
         self.node.inputVolume = volume
         self.model.choose(model)
         self.run.start()
+
+    def onTutorial(self) -> None:
+        qt.QDesktopServices.openUrl(qt.QUrl(TUTORIAL))
 
     def onCopyShellLine(self) -> None:
         qt.QApplication.clipboard().setText(self.ui.shellLineEdit.plainText)

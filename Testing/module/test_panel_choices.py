@@ -57,7 +57,7 @@ def test_only_the_region_is_segmented(host, open_module):
     np.testing.assert_array_equal(labelsOf(segmentations()[0], volume), expected)
 
     region.SetCenter(100, 3, 2)
-    outside = "The region 'Region' lies outside the volume 'T1'; move it."
+    outside = "The region “Region” lies outside the volume “T1”; move it."
     host.wait_until(lambda: widget.ui.whyNotReadyLabel.text == outside)
     assert not widget.ui.segmentButton.enabled
     widget.ui.regionSelector.setCurrentNode(None)

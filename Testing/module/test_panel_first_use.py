@@ -54,7 +54,9 @@ def test_opening_the_module_installs_nothing_and_says_what_is_missing(host, open
     monkeypatch.setattr(slicer.util, "executePythonModule", lambda *_, **__: pytest.fail("pip was called"))
     widget = open_module().widget
     text = widget.ui.missingPackagesLabel.text
-    assert "platformdirs&gt;=9999, numba&gt;=9999" in text
+    assert (
+        "• platformdirs: knows where this system keeps models and logs<br>• numba: fast networks on a CPU<br>" in text
+    )
     assert "(about 213 MB on disk)" in text  # 0.4 and 212.9
     assert "stay as they are" in text
     assert widget.ui.missingPackagesLabel.isVisible()
@@ -166,7 +168,10 @@ def test_cancel_stops_after_the_package_that_pip_is_at_and_the_rest_comes_after_
     logic.torchIsInstalled = lambda _self: True
     host.set_pip(WRITES_DOWN)
     widget = host.enter("MambaSegment")
-    assert "The installation was not finished.</b> Still missing: numba" in widget.ui.missingPackagesLabel.text
+    assert (
+        "The installation was not finished.</b> Still missing (about 213 MB on disk):<br>• numba: fast"
+        in widget.ui.missingPackagesLabel.text
+    )
     assert widget.ui.installButton.text == "Continue installing"
     press(widget.ui.installButton)
     facts.missing = []
