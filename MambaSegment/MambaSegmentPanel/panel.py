@@ -27,6 +27,7 @@ from .run_plan import Effort, RunRequest, planned
 from .run_section import RunSection
 from .run_times import RunTimes
 from .sample_section import SampleSection
+from .scene_watch import SceneWatch
 from .settings_section import SettingsSection
 from .shortcuts import Shortcuts
 from .warm_up import WarmUp
@@ -76,14 +77,23 @@ class Panel:
         ui.refreshModelsButton.connect("clicked()", self.refresh)
         ui.copyShellLineButton.connect("clicked()", self.onCopyShellLine)
         ui.tutorialButton.connect("clicked()", self.onTutorial)
+        self.watch = SceneWatch(self.onVolumes)
         self.refresh()
 
     def close(self) -> None:
         """The panel goes; the logic may outlive it."""
         self.shortcuts.uninstall()
         self.warmUp.forget()
-        parts = (self.options, self.results, self.modelFiles, self.installation, self.firstUse, self.settings, self.log)
-        for part in parts:
+        for part in (
+            self.watch,
+            self.options,
+            self.results,
+            self.modelFiles,
+            self.installation,
+            self.firstUse,
+            self.settings,
+            self.log,
+        ):
             part.close()
 
     def enter(self) -> None:
@@ -127,12 +137,17 @@ class Panel:
         model = self.model.chosen
         self.modelFiles.show(model, self.run.isRunning, model is not None and self.logic.mayRemoveModel(model))
         self.sample.show(self.node, canRun=not self.firstUse.missing and not self.firstUse.installer.isRunning)
-        self.warmUp.want(None if whyNot or model is None else model.name, self.options.device)
+        self.warmUp.want(None if whyNot else self._firstModel(), self.options.device, self.options.quality)
         self._showInputHint(volumes)
         self._showShellLine(volumes[0])
 
     def onModelChosen(self) -> None:
         self.update()
+        self.channels.prefill()
+        self.update()
+
+    def onVolumes(self) -> None:
+        """An image came into the scene, which may be the one that is wanted, or one went."""
         self.channels.prefill()
         self.update()
 
@@ -181,6 +196,11 @@ class Panel:
             return None
         entry = Entry(model.name, tuple(self.channels.volumes()))
         return entry if entry.isComplete else None
+
+    def _firstModel(self) -> str | None:
+        """That a click would run first."""
+        entries, model = self.queue.entries, self.model.chosen
+        return entries[0].model if entries else model.name if model is not None else None
 
     def _plan(self) -> list[RunRequest] | None:
         current = self._current()
