@@ -28,7 +28,8 @@ except ModuleNotFoundError:  # a source checkout, where the library lies beside 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     import MambaSegmentLib  # noqa: F401  (to fail here, with a clear message, rather than in the middle of a click)
 
-from MambaSegmentPanel.batches import NodesReport, segmentFolder, segmentNodes
+from MambaSegmentPanel.batch_job import BatchCallbacks, BatchJob
+from MambaSegmentPanel.batches import NodesReport, beginFiles, beginVolumes, casesOf, segmentFolder, segmentNodes
 from MambaSegmentPanel.dependencies import missingPackages, torchIsInstalled
 from MambaSegmentPanel.job import Callbacks, SegmentationJob
 from MambaSegmentPanel.panel import Panel
@@ -39,6 +40,7 @@ from MambaSegmentPanel.shell_line import ShellExample, shellExample
 from MambaSegmentLib.errors import Cancelled
 
 if TYPE_CHECKING:
+    from MambaSegmentLib.batch.cases import Case
     from MambaSegmentLib.batch.report import Report
     from MambaSegmentLib.store import StoredModel
 
@@ -243,6 +245,49 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
             onProgress=onProgress,
             onFailure=onFailure,
         )
+
+    def segmentFolderAsync(
+        self,
+        source,
+        outputFolder,
+        model="hippocampus-t1",
+        *,
+        ending=".seg.nrrd",
+        callbacks=None,
+        **options,
+    ) -> BatchJob:
+        """Begin what `segmentFolder` does and return at once.
+
+        Args:
+            callbacks: a `MambaSegmentPanel.batch_job.BatchCallbacks`: onProgress, onCase, onOver.
+        Returns:
+            The batch, with `cancel()`, `isOver`, `error`, `report` and `names`.
+        Raises:
+            MambaSegmentError: nothing was begun, since the source, the folder or the model cannot be used.
+        """
+        options = optionsOf(**{"statistics": True, **options})
+        callbacks = callbacks or BatchCallbacks()
+        return beginFiles(
+            self.segmenter, source, model, outputFolder, ending=ending, options=options, callbacks=callbacks
+        )
+
+    def segmentVolumesAsync(
+        self, cases, model="hippocampus-t1", *, reportFolder=None, callbacks=None, **options
+    ) -> BatchJob:
+        """Begin what `segmentNodes` does and return at once; as `segmentFolderAsync`.
+
+        Args:
+            cases: `MambaSegmentPanel.batch_volumes.VolumesCase` objects.
+        """
+        options = optionsOf(**{"statistics": True, **options})
+        callbacks = callbacks or BatchCallbacks()
+        return beginVolumes(
+            self.segmenter, cases, model, options=options, reportFolder=reportFolder, callbacks=callbacks
+        )
+
+    def casesOfFolder(self, source, model="hippocampus-t1") -> "list[Case]":
+        """What `segmentFolder` would do, in its order. Raises: ConfigError, when there is nothing to do."""
+        return casesOf(source, model)
 
     def warmUp(self, model="hippocampus-t1", **options):
         """Start the worker and load the model, so that the first click need not wait; returns at once."""

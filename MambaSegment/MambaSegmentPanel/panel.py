@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -9,12 +10,13 @@ from slicer.i18n import tr as _
 
 import MambaSegmentLib
 
+from .batch_section import BatchSection, BatchSetup
 from .channel_inputs import ChannelInputs
 from .device_box import DeviceBox
 from .first_use import FirstUse
 from .log_section import LogSection
 from .model_section import ModelSection
-from .readiness import Situation, modalityWarning, whyNotReady
+from .readiness import Situation, modalityWarning, whyNoModel, whyNotReady
 from .result_rows import rowsOf
 from .results_section import ResultsSection
 from .run_section import RunRequest, RunSection
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from MambaSegmentLib.store import StoredModel
 
     from .job import SegmentationJob
+
+UI_FOLDER = Path(__file__).resolve().parent.parent / "Resources" / "UI"
 
 
 class Panel:
@@ -46,6 +50,12 @@ class Panel:
         self.results = ResultsSection(ui)
         self.warmUp = WarmUp(logic)
         self.run = RunSection(ui, logic, self._request, self._onResult)
+        self.batch = BatchSection(
+            ui.shellCollapsibleButton.parentWidget().layout(),
+            ui.shellCollapsibleButton,
+            logic,
+            str(UI_FOLDER / "BatchSection.ui"),
+        )
         self.firstUse = FirstUse(ui, logic, self.refresh)
         for section in (ui.shellCollapsibleButton, ui.logCollapsibleButton):  # for the few who look for them
             section.collapsed = True
@@ -56,6 +66,7 @@ class Panel:
     def close(self) -> None:
         """The panel goes; the logic may outlive it."""
         self.warmUp.forget()
+        self.batch.close()
         self.log.close()
 
     def setParameterNode(self, node: Any) -> None:
@@ -86,10 +97,12 @@ class Panel:
         self.device.show(self.node)
         volumes = self.channels.volumes()
         self._showInputHint(volumes)
-        whyNot = self._whyNotReady(volumes)
+        situation = self._situation(volumes)
+        whyNot = whyNotReady(situation)
         self.run.setReady(whyNot)
         self.warmUp.want(None if whyNot or self.model.chosen is None else self.model.chosen.name, self.device.chosen)
         self._showShellLine(volumes[0])
+        self.batch.show(self.node, self._batchSetup(whyNoModel(situation)))
 
     def onModelChosen(self) -> None:
         self.update()
@@ -107,16 +120,20 @@ class Panel:
                 raise
             return []  # the notice says what to install
 
-    def _whyNotReady(self, volumes: list[Any]) -> str:
-        return whyNotReady(
-            Situation(
-                hasScene=self.node is not None,
-                missing=self.firstUse.missing,
-                installing=self.firstUse.installer.isRunning,
-                model=self.model.chosen,
-                volumes=volumes,
-            )
+    def _situation(self, volumes: list[Any]) -> Situation:
+        return Situation(
+            hasScene=self.node is not None,
+            missing=self.firstUse.missing,
+            installing=self.firstUse.installer.isRunning,
+            model=self.model.chosen,
+            volumes=volumes,
         )
+
+    def _batchSetup(self, whyNot: str) -> BatchSetup:
+        """The choices that hold for many cases as well."""
+        model, device = self.model.chosen, self.ui.deviceSelector.currentText
+        chosen = "" if model is None else f"{model.name}, {device}"
+        return BatchSetup(model, {"device": self.device.chosen}, chosen, whyNot)
 
     def _request(self) -> RunRequest:
         model = self.model.chosen

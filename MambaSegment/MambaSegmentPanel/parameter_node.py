@@ -12,6 +12,10 @@ class MambaSegmentParameterNode:
     outputSegmentation: vtkMRMLSegmentationNode  # to add to; None makes a new one
     model: str = ""  # a name of the model store; its list changes at run time, so the panel fills the box by hand
     device: str = "auto"  # no Choice: a scene from another kind of computer must open all the same
+    batchKind: str = "files"  # or "scene"
+    batchSource: str = ""  # a folder, a pattern or a .csv file
+    batchOutput: str = ""  # a folder
+    batchEnding: str = ".seg.nrrd"
 
 
 def channelVolume(node: Any, channel: int) -> Any:

@@ -34,6 +34,14 @@ class Situation:
 
 def whyNotReady(situation: Situation) -> str:
     """One sentence; empty when all is there."""
+    why = whyNoModel(situation)
+    if why or situation.model is None or situation.model.manifest is None:
+        return why
+    return _whyNotTheseVolumes(situation.model.manifest.channels, situation.volumes)
+
+
+def whyNoModel(situation: Situation) -> str:
+    """The same, whatever the volumes: why nothing at all could be segmented with the chosen model."""
     if not situation.hasScene:
         return _("There is no scene to put a segmentation into.")
     if situation.installing:
@@ -44,7 +52,7 @@ def whyNotReady(situation: Situation) -> str:
         return _("Choose a model.")
     if situation.model.manifest is None:
         return _("The file of this model cannot be used; the model card says why.")
-    return _whyNotTheseVolumes(situation.model.manifest.channels, situation.volumes)
+    return ""
 
 
 def modalityWarning(channels: Sequence[Channel], volumes: Sequence[Any]) -> str:

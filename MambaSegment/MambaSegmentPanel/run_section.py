@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 from MambaSegmentLib.errors import Cancelled
 
 from .messages import asSentence, messageAndAdvice
-from .run_progress import BAR_END, RunProgress, timeText
+from .run_progress import BAR_END, RunProgress, secondsText
 
 if TYPE_CHECKING:
     from MambaSegmentLib.progress import Progress
@@ -118,7 +118,7 @@ class RunSection:
         job = self._ended()
         outcome = job.outcome
         text = _("Done in {time}: “{name}”, {count} segments.").format(
-            time=_seconds(outcome.timings["total"]), name=node.GetName(), count=len(outcome.segmentIds)
+            time=secondsText(outcome.timings["total"]), name=node.GetName(), count=len(outcome.segmentIds)
         )
         self._say(text)
         warnings = list(outcome.warnings)
@@ -184,7 +184,3 @@ class RunSection:
         label = self.ui.warningsLabel
         label.visible = bool(warnings)
         label.text = "<br>".join(f"<b>{_('Note')}:</b> {escape(warning, quote=False)}" for warning in warnings)
-
-
-def _seconds(seconds: float) -> str:
-    return _("{seconds} s").format(seconds=f"{seconds:.1f}") if seconds < 60 else timeText(seconds)
