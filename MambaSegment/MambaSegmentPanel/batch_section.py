@@ -114,6 +114,7 @@ class BatchSection:
         for ending in _ENDINGS:
             self.ui.batchEndingSelector.addItem(ending, ending)
         self.ui.batchProgressBar.setRange(0, BAR_END)
+        self.ui.batchCollapsibleButton.collapsed = True
 
     def _connect(self) -> None:
         ui = self.ui
