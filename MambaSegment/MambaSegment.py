@@ -3,13 +3,10 @@
 Neither this file nor anything it imports imports torch: networks run in a process of their own.
 """
 
-import importlib.util
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -35,9 +32,8 @@ from MambaSegmentPanel.job import Callbacks, SegmentationJob
 from MambaSegmentPanel.panel import Panel
 from MambaSegmentPanel.parameter_node import MambaSegmentParameterNode
 from MambaSegmentPanel.segmenter import Segmenter, optionsOf
+from MambaSegmentPanel.self_test import SelfTest
 from MambaSegmentPanel.shell_line import ShellExample, shellExample
-
-from MambaSegmentLib.errors import Cancelled
 
 if TYPE_CHECKING:
     from MambaSegmentLib.batch.cases import Case
@@ -323,87 +319,5 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
         return shellExample(model, volumeNode)
 
 
-class MambaSegmentTest(ScriptedLoadableModuleTest):
-    """Self-test, started from the developer tools of the panel or by ctest."""
-
-    def setUp(self):
-        slicer.mrmlScene.Clear()
-        self.logic = slicer.util.getModuleLogic("MambaSegment")  # whose worker ends with the application
-
-    def test_shippedModelHasACard(self):
-        cards = {model.name: model.manifest for model in self.logic.installedModels()}
-        assert "hippocampus-t1" in cards
-        assert cards["hippocampus-t1"] is not None, "its file cannot be read"
-
-    def test_choicesAreKeptInTheScene(self):
-        volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "T1")
-        node = self.logic.getParameterNode()
-        node.inputVolume, node.model = volume, "hippocampus-t1"
-        again = self.logic.getParameterNode()
-        assert (again.inputVolume.GetID(), again.model) == (volume.GetID(), "hippocampus-t1")
-
-    def test_shellLineNamesModelAndResult(self):
-        model = next(model for model in self.logic.installedModels() if model.name == "hippocampus-t1")
-        line = self.logic.shellExample(model).line
-        assert "-m hippocampus-t1" in line
-        assert ".seg.nrrd" in line
-
-    def test_segmentsAPhantomAgainAndAfterCancel(self):
-        if not self._canSegment():
-            return
-        volume = self._phantom()
-        node = self.logic.segment(volume, "hippocampus-t1")
-        voxels = [self._voxels(node, volume, number) for number in (1, 2)]
-        assert all(1000 < count < 4000 for count in voxels), voxels
-        assert node.GetTransformNodeID() == volume.GetTransformNodeID()
-        job = self.logic.segmentAsync(volume, "hippocampus-t1", onProgress=lambda _: job.cancel())
-        try:
-            self.logic.segmenter.wait(job)
-            raise AssertionError("a cancelled job gave a result")
-        except Cancelled:
-            pass
-        again = self.logic.segment(volume, "hippocampus-t1", output=node)
-        assert again.GetSegmentation().GetNumberOfSegments() == 4
-
-    def test_savedAndLoadedItIsTheSame(self):
-        if not self._canSegment():
-            return
-        volume = self._phantom()
-        node = self.logic.segment(volume, "hippocampus-t1")
-        expected = self._voxels(node, volume, 1)
-        with tempfile.TemporaryDirectory() as folder:
-            path = str(Path(folder) / "result.seg.nrrd")
-            assert slicer.util.saveNode(node, path)
-            slicer.mrmlScene.RemoveNode(node)
-            again = slicer.util.loadSegmentation(path)
-        assert self._voxels(again, volume, 1) == expected
-        assert again.GetSegmentation().GetSegment("Segment_1").GetName() == "Anterior hippocampus"
-
-    def test_aFolder(self):
-        if not self._canSegment():
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            images, labels = Path(folder) / "images", Path(folder) / "labels"
-            images.mkdir()
-            assert slicer.util.saveNode(self._phantom(), str(images / "phantom.nrrd"))
-            report = self.logic.segmentFolder(images, labels, "hippocampus-t1").to_json()
-            assert (report["done"], report["failed"]) == (1, 0), report
-            assert (labels / "phantom.seg.nrrd").is_file()
-
-    def _canSegment(self):
-        """Without PyTorch there is nothing to test: installing it is for the user to decide."""
-        if importlib.util.find_spec("torch") is not None and not self.logic.missingPackages():
-            return True
-        self.delayDisplay("PyTorch or another package is not installed: nothing was segmented")
-        return False
-
-    def _phantom(self):
-        from MambaSegmentLib.phantom import hippocampus_phantom
-
-        image = hippocampus_phantom().image
-        lpsToRas = np.diag([-1.0, -1.0, 1.0, 1.0])
-        return slicer.util.addVolumeFromArray(image.array, ijkToRAS=lpsToRas @ image.ijk_to_lps, name="phantom")
-
-    def _voxels(self, segmentationNode, volumeNode, number):
-        mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, f"Segment_{number}", volumeNode)
-        return int(np.count_nonzero(mask))
+class MambaSegmentTest(SelfTest, ScriptedLoadableModuleTest):
+    """Self-test, started from the developer tools of the panel or by ctest; see MambaSegmentPanel/self_test.py."""

@@ -27,6 +27,7 @@ class Segmenter:
 
     def __init__(self, worker: WorkerOwner | None = None) -> None:
         self.worker = worker or WorkerOwner()
+        self.worker.onClosing = self.cancel
         self._jobs: list[SegmentationJob] = []
         self._batches: list[BatchJob] = []
 
@@ -74,7 +75,6 @@ class Segmenter:
 
     def close(self) -> None:
         """Stop everything and end the worker; the next job starts another one."""
-        self.cancel()
         self.worker.close()
 
 
