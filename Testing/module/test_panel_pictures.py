@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import qt
+import slicer
 
 from MambaSegmentLib.image_io import write_volume
+from MambaSegmentLib.phantom import hippocampus_phantom
 from MambaSegmentLib.volume import Volume
 from Testing.host.rendering import SliceView, ThreeDView
-from Testing.module.panel_cases import press, segmentations, someVoxels, start_run, wait_for_end
+from Testing.module.panel_cases import press, segmentations, start_run, wait_for_end
 from Testing.module.scene_cases import addPhantom, addVolume
 
 NARROW_PX, USUAL_PX = 300, 420
@@ -75,31 +77,30 @@ def test_ready_with_two_channels(host, pictures, open_module):
     pictures(widget, "not-ready")  # the second channel is missing
 
 
-def test_running(host, pictures, open_module):
-    addVolume(np.resize(np.arange(3, dtype=np.int16), (6, 7, 8)), name="head with a long name, as of an archive")
-    widget = open_module("slow")
-    start_run(host, widget)
-    pictures(widget, "running")
-    press(widget.ui.segmentButton)
-    wait_for_end(host, widget)
-
-
-def test_ready_done_and_then_an_error(host, pictures, picture_folder):
+def test_ready_running_done_and_then_an_error(host, pictures, picture_folder):
     """With the shipped model, and the views that a user would see beside the panel."""
     volume = addPhantom("phantom")
     host.load_module()
     widget = host.enter("MambaSegment")
+    node = widget.logic.getParameterNode()
     pictures(widget, "ready")
+    node.inputVolume = addVolume(np.tile(slicer.util.arrayFromVolume(volume), (3, 3, 3)), name="many phantoms")
+    start_run(host, widget)
+    pictures(widget, "running")
+    press(widget.ui.segmentButton)
+    wait_for_end(host, widget)
+    node.inputVolume = volume
     press(widget.ui.segmentButton)
     wait_for_end(host, widget)
     assert widget.ui.resultTable.rowCount == 2
     pictures(widget, "done")
     take_views(volume, picture_folder)
-    widget.logic.getParameterNode().inputVolume = addVolume(np.ones((4, 4, 4), np.int16), name="constant")
+    node.inputVolume = addVolume(np.ones((4, 4, 4), np.int16), name="constant")
     press(widget.ui.segmentButton)
     wait_for_end(host, widget)
-    widget.ui.logCollapsibleButton.collapsed = False
     pictures(widget, "error")
+    widget.ui.logCollapsibleButton.collapsed = False
+    pictures(widget, "log")
 
 
 def take_views(volume, folder):
@@ -115,24 +116,27 @@ def take_views(volume, folder):
     view.close()
 
 
-def test_many_cases(host, pictures, open_module, tmp_path):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for name in ("patient 1", "patient 2", "patient 3", "patient 4"):
-        voxels = np.ones((6, 7, 8), np.int16) if name == "patient 2" else someVoxels()
-        write_volume(Volume(voxels), folder / f"{name}.nrrd")
-    widget = open_module("short")
+def test_many_cases(host, pictures, tmp_path, monkeypatch):
+    """Of the shipped model as well; one of the files holds nothing."""
+    monkeypatch.chdir(tmp_path)  # short paths in the pictures
+    Path("images").mkdir()
+    for number in range(1, 5):
+        image = Volume(np.ones((4, 4, 4), np.int16)) if number == 2 else hippocampus_phantom().image
+        write_volume(image, Path("images", f"phantom {number}.nii.gz"))
+    host.load_module()
+    widget = host.enter("MambaSegment")
     section = widget.panel.batch
-    widget.ui.inputsCollapsibleButton.collapsed = True
+    for button in (widget.ui.inputsCollapsibleButton, widget.ui.modelCardCollapsibleButton):
+        button.collapsed = True
     section.ui.batchCollapsibleButton.collapsed = False
     pictures(widget, "batch-empty")
-    section.ui.batchSourceEdit.setText(str(folder))
-    section.ui.batchOutputEdit.setText(str(tmp_path / "labels"))
+    section.ui.batchSourceEdit.setText("images")
+    section.ui.batchOutputEdit.setText("labels")
     host.wait_until(lambda: section.ui.batchButton.enabled)
     pictures(widget, "batch-ready")
     press(section.ui.batchButton)
-    host.wait_until(lambda: "running, 2" in section.ui.batchTable.item(2, 1).text(), timeout_s=60)
+    host.wait_until(lambda: section.ui.batchTable.item(2, 1).text().startswith("running"), timeout_s=120)
     pictures(widget, "batch-running")
-    host.wait_until(lambda: not section.isRunning, timeout_s=60)
+    host.wait_until(lambda: not section.isRunning, timeout_s=120)
     section.ui.batchTable.setCurrentCell(1, 0)
     pictures(widget, "batch-done")
