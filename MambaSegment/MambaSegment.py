@@ -31,9 +31,12 @@ from MambaSegmentPanel.dependencies import missingPackages, torchIsInstalled
 from MambaSegmentPanel.job import Callbacks, SegmentationJob
 from MambaSegmentPanel.panel import Panel
 from MambaSegmentPanel.parameter_node import MambaSegmentParameterNode
+from MambaSegmentPanel.preferences import Preferences
+from MambaSegmentPanel.sample_data import registerSamples
 from MambaSegmentPanel.segmenter import Segmenter, optionsOf
 from MambaSegmentPanel.self_test import SelfTest
 from MambaSegmentPanel.shell_line import ShellExample, shellExample
+from MambaSegmentPanel.torch_build import nvidiaDriverIsThere, torchIsForCpuOnly
 
 if TYPE_CHECKING:
     from MambaSegmentLib.batch.cases import Case
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from MambaSegmentLib.store import StoredModel
 
 HOMEPAGE = "https://github.com/MambaSegment/SlicerMambaSegment"
+TUTORIAL = f"{HOMEPAGE}/blob/main/docs/tutorial.md"
 REQUIREMENTS = Path(__file__).resolve().parent / "Resources" / "requirements.txt"
 
 
@@ -56,13 +60,14 @@ class MambaSegment(ScriptedLoadableModule):
         self.parent.helpText = _(
             "Segmentation networks built on selective state-space models (Mamba). Choose a volume and a model, press "
             "Segment, and get named segments beside the volume. For research only: not for diagnosis or "
-            'treatment. See the <a href="{homepage}">documentation</a>.'
-        ).format(homepage=HOMEPAGE)
+            'treatment. See the <a href="{tutorial}">tutorial</a> and the <a href="{homepage}">documentation</a>.'
+        ).format(tutorial=TUTORIAL, homepage=HOMEPAGE)
         self.parent.acknowledgementText = _(
             "Mamba: A. Gu and T. Dao, arXiv:2312.00752. LightM-UNet: W. Liao et al., arXiv:2403.05246. "
             "The shipped model was trained on Task04_Hippocampus of the Medical Segmentation Decathlon "
             "(M. Antonelli et al., Nature Communications 13, 4128, 2022), CC BY-SA 4.0."
         )
+        slicer.app.connect("startupCompleted()", registerSamples)
 
 
 class MambaSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -99,9 +104,12 @@ class MambaSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self):
         self.initializeParameterNode()
+        self.panel.enter()
 
     def exit(self):
         self.setParameterNode(None)
+        if self.panel is not None:
+            self.panel.exit()
 
     def onSceneStartClose(self, _caller, _event):
         self.setParameterNode(None)
@@ -149,6 +157,7 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
     def __init__(self, parent=None):
         ScriptedLoadableModuleLogic.__init__(self, parent)
         self.segmenter = Segmenter()
+        Preferences().apply()
 
     def segment(self, volumeNode, model="hippocampus-t1", *, output=None, onProgress=None, **options):
         """Segment a volume and wait for the result; the application stays awake meanwhile.
@@ -175,6 +184,7 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
         model="hippocampus-t1",
         *,
         output=None,
+        replace=None,
         onProgress=None,
         onDone=None,
         onFailed=None,
@@ -183,6 +193,8 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
         """Begin to segment and return at once; arguments as for `segment`.
 
         Args:
+            replace: ids of segments of `output` that the new ones take the place of once they are there, with their
+                fingerprints (`MambaSegmentPanel/edits.py`); None only adds.
             onDone: called with the segmentation node. onFailed: called with the error, an exception.
         Returns:
             The job, with `cancel()`, `isOver` and `outcome`.
@@ -190,7 +202,9 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
             MambaSegmentError: nothing was begun, since the model, the nodes or the options cannot be used.
         """
         callbacks = Callbacks(onProgress, onDone, onFailed)
-        return self.segmenter.begin(volumeNode, model, optionsOf(**options), output=output, callbacks=callbacks)
+        return self.segmenter.begin(
+            volumeNode, model, optionsOf(**options), output=output, replace=replace, callbacks=callbacks
+        )
 
     def segmentNodes(
         self, cases, model="hippocampus-t1", *, reportFolder=None, onProgress=None, **options
@@ -309,11 +323,32 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
 
         return list_models()
 
+    def mayRemoveModel(self, model: "StoredModel") -> bool:
+        """Whether a model of the store is the user's own."""
+        from MambaSegmentLib.store import is_users_own
+
+        return is_users_own(model.path)
+
+    def removeModel(self, name: str):
+        """Delete the file of a model; the worker, which may have it open, is ended first.
+
+        Raises:
+            BundleError: it is none of the user's own, or cannot be deleted.
+        """
+        from MambaSegmentLib.fetching.models import remove_model
+
+        self.segmenter.close()
+        remove_model(name)
+
     def missingPackages(self) -> list[str]:
         return missingPackages(REQUIREMENTS)
 
     def torchIsInstalled(self) -> bool:
         return torchIsInstalled()
+
+    def gpuIsIdle(self) -> bool:
+        """Whether this computer has a graphics card that the installed build of PyTorch cannot use."""
+        return nvidiaDriverIsThere() and torchIsForCpuOnly()
 
     def shellExample(self, model: "StoredModel | None", volumeNode=None) -> ShellExample:
         return shellExample(model, volumeNode)

@@ -38,13 +38,14 @@ class Segmenter:
         options: Options | None = None,
         *,
         output: Any | None = None,
+        replace: Mapping[str, str] | None = None,
         callbacks: Callbacks | None = None,
     ) -> SegmentationJob:
         """See `MambaSegmentLogic.segmentAsync`."""
         path, manifest = modelOf(model)
         nodes = _nodesOf(volumeNodes, manifest)
         _checkInScene(nodes if output is None else (*nodes, output))
-        request = Request(nodes, path, manifest, options or Options(), output)
+        request = Request(nodes, path, manifest, options or Options(), output, replace or {})
         job = SegmentationJob(request, self.worker, callbacks or Callbacks(), self._jobs.remove)
         self._jobs.append(job)
         return job
