@@ -20,6 +20,7 @@ from MambaSegmentLib.batch.outcome import DONE, FAILED
 from MambaSegmentLib.errors import Cancelled, MambaSegmentError
 
 from .batch_cases import FILES, SCENE, BatchCases
+from .batch_choices import BatchChoices
 from .batch_job import BEFORE, RUNNING, BatchCallbacks, BatchJob, CaseState
 from .batch_table import BatchTable, detailText, fractionOf
 from .messages import asSentence, messageAndAdvice
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from MambaSegmentLib.store import StoredModel
 
 _log = logging.getLogger("MambaSegment")
-_ENDINGS = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha")
 _LOOK_AFTER_MS = 400  # of a path that is being typed, or volumes that come one after the other
 
 
@@ -66,10 +66,9 @@ class BatchSection:
         layout.insertWidget(layout.indexOf(before), self.root)
         self.ui = ui = slicer.util.childWidgetVariables(self.root)
         self.table = BatchTable(ui.batchTable)
+        self.choices = BatchChoices(ui)
         self.cases = BatchCases(logic)
         self.opener = CaseOpener()
-        self._node: Any = None
-        self._guiTag: Any = None
         self._setup = BatchSetup()
         self._job: BatchJob | None = None
         self._cancelling = False
@@ -78,8 +77,15 @@ class BatchSection:
         self._lookedFor: tuple[str, ...] = ()
         self._look: Any = qt.QTimer()
         self._look.setSingleShot(True)
-        self._fill()
-        self._connect()
+        ui.batchProgressBar.setRange(0, BAR_END)
+        ui.batchCollapsibleButton.collapsed = True
+        ui.batchButton.connect("clicked()", self.onClicked)
+        ui.batchReportButton.connect("clicked()", self.onOpenReport)
+        ui.batchTable.connect("cellDoubleClicked(int,int)", self.onDoubleClicked)
+        ui.batchTable.connect("currentCellChanged(int,int,int,int)", self.onCurrentCase)
+        ui.batchTable.connect("cellChanged(int,int)", self._showButton)
+        ui.batchCollapsibleButton.connect("contentsCollapsed(bool)", self._lookIfNew)
+        self._look.connect("timeout()", self._showCases)
         scene = slicer.mrmlScene
         self._observers = [
             (scene, scene.AddObserver(event, self._onNodes)) for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent)
@@ -95,120 +101,38 @@ class BatchSection:
         for subject, tag in self._observers:
             subject.RemoveObserver(tag)
         self._look.stop()
-        self._bind(None)
+        self.choices.bind(None)
 
     def show(self, node: Any, setup: BatchSetup) -> None:
         """Another node, or other choices in the rest of the panel; without a node nothing is chosen."""
-        if node is not self._node:
-            self._bind(node)
+        self.choices.bind(node)
         self._setup = setup
         self._showChoices()
         self._lookIfNew()
         self._showButton()
 
-    # --- what is chosen
-
-    def _fill(self) -> None:
-        for text, kind in ((_("Files on disk"), FILES), (_("Volumes of the scene"), SCENE)):
-            self.ui.batchKindSelector.addItem(text, kind)
-        for ending in _ENDINGS:
-            self.ui.batchEndingSelector.addItem(ending, ending)
-        self.ui.batchProgressBar.setRange(0, BAR_END)
-        self.ui.batchCollapsibleButton.collapsed = True
-
-    def _connect(self) -> None:
-        ui = self.ui
-        ui.batchKindSelector.connect("currentIndexChanged(int)", self.onKind)
-        ui.batchEndingSelector.connect("currentIndexChanged(int)", self.onEnding)
-        ui.batchFolderButton.connect("clicked()", self.onFolder)
-        ui.batchTableButton.connect("clicked()", self.onTable)
-        ui.batchOutputButton.connect("clicked()", self.onOutput)
-        ui.batchButton.connect("clicked()", self.onClicked)
-        ui.batchReportButton.connect("clicked()", self.onOpenReport)
-        ui.batchTable.connect("cellDoubleClicked(int,int)", self.onDoubleClicked)
-        ui.batchTable.connect("currentCellChanged(int,int,int,int)", self.onCurrentCase)
-        ui.batchTable.connect("cellChanged(int,int)", self._showButton)
-        ui.batchCollapsibleButton.connect("contentsCollapsed(bool)", self._lookIfNew)
-        self._look.connect("timeout()", self._showCases)
-
-    def _bind(self, node: Any) -> None:
-        if self._node is not None:
-            self._node.disconnectGui(self._guiTag)
-        self._node = node
-        self._guiTag = None if node is None else node.connectGui(self.ui)
-
-    def onKind(self, index: int) -> None:
-        if self._node is not None and index >= 0:
-            self._node.batchKind = str(self.ui.batchKindSelector.itemData(index))
-
-    def onEnding(self, index: int) -> None:
-        if self._node is not None and index >= 0:
-            self._node.batchEnding = str(self.ui.batchEndingSelector.itemData(index))
-
-    def onFolder(self) -> None:
-        folder = qt.QFileDialog.getExistingDirectory(self.root, _("Folder of images"), self._source)
-        if folder and self._node is not None:
-            self._node.batchSource = str(folder)
-
-    def onTable(self) -> None:
-        title, kinds = _("Table of cases"), _("Tables (*.csv)")
-        file = qt.QFileDialog.getOpenFileName(self.root, title, self._source, kinds)
-        if file and self._node is not None:
-            self._node.batchSource = str(file)
-
-    def onOutput(self) -> None:
-        folder = qt.QFileDialog.getExistingDirectory(self.root, _("Folder for labels and report"), self._output)
-        if folder and self._node is not None:
-            self._node.batchOutput = str(folder)
-
-    @property
-    def _kind(self) -> str:
-        return FILES if self._node is None or self._node.batchKind != SCENE else SCENE
-
-    @property
-    def _source(self) -> str:
-        return "" if self._node is None else self._node.batchSource.strip()
-
-    @property
-    def _output(self) -> str:
-        return "" if self._node is None else self._node.batchOutput.strip()
-
-    def _showChoices(self) -> None:
-        ui, ofFiles = self.ui, self._kind == FILES
-        for box, value in (
-            (ui.batchKindSelector, self._kind),
-            (ui.batchEndingSelector, _ENDINGS[0] if self._node is None else self._node.batchEnding),
-        ):
-            wasBlocked = box.blockSignals(True)
-            box.currentIndex = box.findData(value)
-            box.blockSignals(wasBlocked)
-        for widget in (
-            *(ui.batchSourceLabel, ui.batchSourceEdit, ui.batchFolderButton, ui.batchTableButton),
-            *(ui.batchEndingLabel, ui.batchEndingSelector),
-        ):
-            widget.visible = ofFiles
-        ui.batchOutputLabel.text = _("To:") if ofFiles else _("Report to:")
-        ui.batchOutputEdit.placeholderText = _("Folder") if ofFiles else _("Folder, if a report is wanted")
-        ui.batchHowLabel.text = (
-            _("With what is chosen above: {chosen}.").format(chosen=self._setup.chosen) if self._setup.chosen else ""
-        )
-        ui.batchHowLabel.visible = bool(ui.batchHowLabel.text)
-        for widget in (ui.batchKindSelector, ui.batchSourceEdit, ui.batchOutputEdit, ui.batchEndingSelector):
-            widget.enabled = not self.isRunning and self._node is not None
-        for button in (ui.batchFolderButton, ui.batchTableButton, ui.batchOutputButton):
-            button.enabled = not self.isRunning and self._node is not None
-
     # --- the list
 
+    def _showChoices(self) -> None:
+        self.choices.show(canChange=not self.isRunning)
+        chosen = self._setup.chosen
+        self.ui.batchHowLabel.text = _("With what is chosen above: {chosen}.").format(chosen=chosen) if chosen else ""
+        self.ui.batchHowLabel.visible = bool(chosen)
+
     def _onNodes(self, _scene: Any, _event: Any) -> None:
-        if self._kind == SCENE and not self.isRunning:
+        if self.choices.kind == SCENE and not self.isRunning:
             self._lookedFor = ()
             self._lookIfNew()
 
     def _lookIfNew(self, *_ignored: Any) -> None:
         """Look soon, unless the same is shown already, nobody sees it, or a batch runs."""
         model = self._setup.model
-        wanted = (self._kind, self._source, "" if model is None else model.name, "" if self._node is None else "node")
+        wanted = (
+            self.choices.kind,
+            self.choices.source,
+            "" if model is None else model.name,
+            "" if self.choices.node is None else "node",
+        )
         if wanted == self._lookedFor or self.isRunning or self.ui.batchCollapsibleButton.collapsed:
             return
         self._lookedFor = wanted
@@ -217,10 +141,12 @@ class BatchSection:
     def _showCases(self) -> None:
         if self.isRunning:
             return
-        self.cases.look(self._kind, self._source, self._setup.model if self._node is not None else None)
+        self.cases.look(
+            self.choices.kind, self.choices.source, self._setup.model if self.choices.node is not None else None
+        )
         wasBlocked = self.ui.batchTable.blockSignals(True)
         volumes = self.cases.volumes
-        self.table.show(self.cases.names, [case.key for case in volumes] if self._kind == SCENE else None)
+        self.table.show(self.cases.names, [case.key for case in volumes] if self.choices.kind == SCENE else None)
         self.ui.batchTable.blockSignals(wasBlocked)
         self.ui.batchTable.visible = bool(self.cases.names)
         self._showDetail("")
@@ -241,7 +167,7 @@ class BatchSection:
 
     def _open(self, row: int, state: CaseState) -> None:
         model = self._setup.model
-        if self._kind == SCENE:
+        if self.choices.kind == SCENE:
             showInViews(self.cases.volumes[row].nodes[0])
         else:
             assert state.outcome is not None
@@ -269,9 +195,9 @@ class BatchSection:
             return self._setup.whyNot or self.cases.whyNone
         if not self.cases.names:
             return _("Choose what shall be segmented.")
-        if self._kind == FILES and not self._output:
+        if self.choices.kind == FILES and not self.choices.output:
             return _("Choose a folder for the labels.")
-        if self._kind == SCENE and not self.table.ticked():
+        if self.choices.kind == SCENE and not self.table.ticked():
             return _("Tick the volumes that shall be segmented.")
         return ""
 
@@ -279,25 +205,25 @@ class BatchSection:
         self._showProblem(None)
         self._say("")
         self._cancelling = False
-        model, kind = self._setup.model, self._kind
+        model, kind = self._setup.model, self.choices.kind
         assert model is not None
-        self._reportFolder = self._output
+        self._reportFolder = self.choices.output
         self._rows = self.table.ticked() if kind == SCENE else list(range(len(self.cases.names)))
         callbacks = BatchCallbacks(self._onProgress, self._onCase, self._onOver)
         _log.info("a batch of %d cases with %s", len(self._rows), model.name)
         try:
             if kind == SCENE:
                 cases = [self.cases.volumes[row] for row in self._rows]
-                folder = Path(self._output) if self._output else None
+                folder = Path(self.choices.output) if self.choices.output else None
                 self._job = self.logic.segmentVolumesAsync(
                     cases, model.name, reportFolder=folder, callbacks=callbacks, **self._setup.options
                 )
             else:
                 self._job = self.logic.segmentFolderAsync(
-                    self._source,
-                    self._output,
+                    self.choices.source,
+                    self.choices.output,
                     model.name,
-                    ending=self._node.batchEnding,
+                    ending=self.choices.ending,
                     callbacks=callbacks,
                     **self._setup.options,
                 )

@@ -262,12 +262,13 @@ def test_the_lines_of_the_documentation_work_when_pasted(logic, a_folder, tmp_pa
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         block = block.replace('"/data/images"', repr(str(a_folder))).replace('"/data/', f'"{tmp_path.as_posix()}/')
         exec(compile(block, "docs/click.md", "exec"), names)  # noqa: S102
-        if "job" in names:
-            host.wait_until(lambda: names["job"].isOver)
+        for waiting in {"job", "batch"} & set(names):
+            host.wait_until(lambda waiting=waiting: names[waiting].isOver)
     assert names["segmentationNode"].GetSegmentation().ContainsRepresentation("Closed surface")
     assert names["job"].outcome.segments[0]["volume_ml"] > 1
     assert [outcome.status for outcome in names["result"].report.outcomes] == ["done"]
     assert names["report"].to_json()["done"] == 2
+    assert (names["batch"].error, names["batch"].report.to_json()["resumed"]) == (None, 2)
     assert (tmp_path / "report" / "report.csv").is_file()
 
 

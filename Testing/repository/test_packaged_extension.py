@@ -2,6 +2,7 @@
 imported, its panel opened, and a volume segmented.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -96,7 +97,8 @@ def test_the_packaged_module_finds_library_and_models(an_installed_extension, re
 def test_the_packaged_library_segments(an_installed_extension, tmp_path):
     model = an_installed_extension / "Resources" / "Models" / "hippocampus-t1.safetensors"
     script = [sys.executable, "-I", "-c", SEGMENT_WITH_THE_LIBRARY, str(an_installed_extension), str(model)]
-    done = subprocess.run(script, capture_output=True, encoding="utf-8", cwd=tmp_path, check=False)
+    environment = {**os.environ, "MAMBASEGMENT_BACKEND": "chunked"}  # numba would compile anew in a new folder: minutes
+    done = subprocess.run(script, capture_output=True, encoding="utf-8", cwd=tmp_path, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "labels.seg.nrrd").stat().st_size > 1000
 
