@@ -126,13 +126,8 @@ class BatchSection:
 
     def _lookIfNew(self, *_ignored: Any) -> None:
         """Look soon, unless the same is shown already, nobody sees it, or a batch runs."""
-        model = self._setup.model
-        wanted = (
-            self.choices.kind,
-            self.choices.source,
-            "" if model is None else model.name,
-            "" if self.choices.node is None else "node",
-        )
+        model, choices = self._setup.model, self.choices
+        wanted = (choices.kind, choices.source, "" if model is None else model.name, str(choices.node is None))
         if wanted == self._lookedFor or self.isRunning or self.ui.batchCollapsibleButton.collapsed:
             return
         self._lookedFor = wanted
@@ -141,9 +136,8 @@ class BatchSection:
     def _showCases(self) -> None:
         if self.isRunning:
             return
-        self.cases.look(
-            self.choices.kind, self.choices.source, self._setup.model if self.choices.node is not None else None
-        )
+        model = None if self.choices.node is None else self._setup.model
+        self.cases.look(self.choices.kind, self.choices.source, model)
         wasBlocked = self.ui.batchTable.blockSignals(True)
         volumes = self.cases.volumes
         self.table.show(self.cases.names, [case.key for case in volumes] if self.choices.kind == SCENE else None)
@@ -168,7 +162,9 @@ class BatchSection:
     def _open(self, row: int, state: CaseState) -> None:
         model = self._setup.model
         if self.choices.kind == SCENE:
-            showInViews(self.cases.volumes[row].nodes[0])
+            volume = self.cases.volumes[row].nodes[0]
+            if slicer.mrmlScene.IsNodePresent(volume):
+                showInViews(volume)
         else:
             assert state.outcome is not None
             with slicer.util.WaitCursor():
@@ -239,9 +235,8 @@ class BatchSection:
 
     def _onProgress(self, progress: Progress) -> None:
         self.ui.batchProgressBar.value = round(BAR_END * progress.done / max(1, progress.total))
-        parts = [
-            _("Case {number} of {total}").format(number=min(progress.done + 1, progress.total), total=progress.total)
-        ]
+        number = min(progress.done + 1, progress.total)
+        parts = [_("Case {number} of {total}").format(number=number, total=progress.total)]
         if progress.seconds_left is not None and progress.seconds_left >= 1:
             parts.append(_("about {time} left").format(time=timeText(progress.seconds_left)))
         self.ui.batchProgressLabel.text = " · ".join(parts)
@@ -261,15 +256,16 @@ class BatchSection:
 
     def _onOver(self, job: BatchJob) -> None:
         self._job = None
-        self._say(summary(job.report))
-        if job.error is not None and not isinstance(job.error, Cancelled):
+        why = asSentence(str(job.error)) + " " if isinstance(job.error, Cancelled) else ""
+        self._say(why + summary(job.report))
+        if job.error is not None and not why:
             self._showProblem(job.error)
-        elif job.error is not None:
-            self._say(asSentence(str(job.error)) + " " + summary(job.report))
         _log.info("the batch is over: %s", self.ui.batchStatusLabel.text)
         slicer.util.showStatusMessage(self.ui.batchStatusLabel.text, 10_000)
         self._forgetWhatRuns()
-        self._lookedFor = ()  # files may have come; but what became of the cases stays to be seen
+        if self.choices.kind == SCENE:  # volumes may have come meanwhile; those that are listed keep their state
+            self._lookedFor = ()
+            self._lookIfNew()
         self.onCurrentCase(int(self.ui.batchTable.currentRow()))
         self._showChoices()
         self._showButton()

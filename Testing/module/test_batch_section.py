@@ -83,7 +83,7 @@ def double_click(section, row):
 
 
 def test_a_folder_is_listed_done_and_a_bad_case_stops_nothing(host, open_batch, images, tmp_path):
-    _, section = open_batch(images, tmp_path / "labels")
+    widget, section = open_batch(images, tmp_path / "labels")
     assert (names(section), statuses(section)) == (["a", "b", "c"], ["waiting"] * 3)
     assert section.ui.batchButton.text == "Segment all"
     press(section.ui.batchButton)
@@ -100,6 +100,10 @@ def test_a_folder_is_listed_done_and_a_bad_case_stops_nothing(host, open_batch, 
     report = json.loads((tmp_path / "labels" / "report.json").read_text(encoding="utf-8"))
     assert (report["done"], report["failed"]) == (2, 1)
     assert segmentations() == []  # nothing is loaded unless it is asked for
+    widget.logic.getParameterNode().quality = "fast"  # what became of the cases stays to be seen
+    host.process_events(0.6)
+    assert statuses(section)[1].startswith("failed: ")
+    widget.logic.getParameterNode().quality = "best"
 
     section.ui.batchTable.setCurrentCell(1, 0)
     assert "Look at the image in a viewer" in section.ui.batchDetailLabel.text  # the worker's advice
