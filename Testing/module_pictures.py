@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDER = REPOSITORY / "docs" / "pictures" / "panel"
 TESTS = "Testing/module/test_panel_pictures.py"
 LARGEST_BYTES = 150_000
-COLORS = 128  # of a palette: the panel has few
+COLORS = 256  # of a palette
 GAP_PX = 8
 # What is shown: pictures of the tests, from left to right; those of an inner tuple above each other.
 PICTURES: dict[str, tuple[str | tuple[str, ...], ...]] = {

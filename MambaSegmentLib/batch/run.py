@@ -126,6 +126,7 @@ class BatchRun:
         """Where the labels of a case shall be written; nothing of an earlier try is left there."""
         output = self._plan.output(case)
         remove_leftovers(output)
+        self._began_at_s = time.monotonic()  # without what came before the first case, as the loading of a model
         return output
 
     def end(self, case: Case, answer: Result | Failed) -> Outcome:
