@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import Cancelled, ConfigError, ImageError
+from ..errors import Cancelled, ConfigError, ImageError, MambaSegmentError
 from ..files import remove_leftovers
 from ..progress import CancelToken, Progress, ProgressCallback
 from ..worker.protocol import Failed, Result
@@ -18,6 +19,7 @@ from .journal import Journal
 from .outcome import DONE, FAILED, Outcome, figures
 from .report import CSV_NAME, JSON_NAME, SEGMENTS_NAME, Report, write_report
 
+_log = logging.getLogger(__name__)
 _REPORT_EVERY_S = 30.0
 
 Segmenter = Callable[[Case, Path], Result | Failed]
@@ -76,8 +78,13 @@ def run_batch(
                 on_failure(outcome)
         if progress is not None:
             progress(Progress("batch", len(cases), len(cases), 0.0))
-    finally:
-        batch.close()
+    except BaseException:
+        try:
+            batch.close()
+        except MambaSegmentError as problem:  # mostly for the same reason, which is told
+            _log.warning("the report could not be written: %s", problem)
+        raise
+    batch.close()
     return batch.report()
 
 

@@ -14,6 +14,8 @@ import psutil
 import pytest
 import slicer
 
+from MambaSegmentLib.image_io import write_volume
+from MambaSegmentLib.volume import Volume
 from Testing.module.panel_cases import (
     TINY_WORKER,
     expectedLabels,
@@ -164,6 +166,30 @@ def test_the_folder_for_temporary_files_goes_meanwhile(host, open_module, tmp_pa
     assert len(segmentations()) == 1
 
 
+def test_no_room_for_the_labels_of_a_batch(host, open_module, tiny_disk, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in "abcd":
+        write_volume(Volume(someVoxels()), images / f"{name}.nrrd")
+    folder = tiny_disk(16)
+    widget = open_module("tiny")
+    section = widget.panel.batch
+    section.ui.batchCollapsibleButton.collapsed = False
+    section.ui.batchSourceEdit.setText(str(images))
+    section.ui.batchOutputEdit.setText(str(folder))
+    host.wait_until(lambda: section.ui.batchButton.enabled)
+    press(section.ui.batchButton)
+    host.wait_until(lambda: not section.isRunning, timeout_s=60)
+    assert "No space left" in section.ui.batchErrorLabel.text or "the disk is full" in section.ui.batchErrorLabel.text
+    assert "Traceback" not in section.ui.batchErrorLabel.text
+    assert not list(folder.glob(".*"))
+    subprocess.run(["mount", "-o", "remount,size=4m", str(folder)], check=True)  # the user makes room
+    press(section.ui.batchButton)
+    host.wait_until(lambda: not section.isRunning, timeout_s=60)
+    assert not section.ui.batchErrorLabel.visible
+    assert section.ui.batchStatusLabel.text.startswith("Cases: 4 done")
+
+
 # --- the scene
 
 
@@ -206,9 +232,6 @@ def test_a_run_of_the_console_waits_for_the_one_of_the_panel(host, open_module):
 
 @pytest.mark.parametrize("end", ["reload", "end of the application"])
 def test_the_module_goes_while_a_batch_runs_which_goes_on_afterwards(host, open_module, segmenter_in, tmp_path, end):
-    from MambaSegmentLib.image_io import write_volume
-    from MambaSegmentLib.volume import Volume
-
     images, temporary = tmp_path / "images", tmp_path / "temporary"
     for folder in (images, temporary):
         folder.mkdir()
