@@ -29,6 +29,7 @@ from MambaSegmentPanel.batch_job import BatchCallbacks, BatchJob
 from MambaSegmentPanel.batches import NodesReport, beginFiles, beginVolumes, casesOf, segmentFolder, segmentNodes
 from MambaSegmentPanel.dependencies import missingPackages, torchIsInstalled
 from MambaSegmentPanel.job import Callbacks, SegmentationJob
+from MambaSegmentPanel.links import HOMEPAGE, TUTORIAL
 from MambaSegmentPanel.panel import Panel
 from MambaSegmentPanel.parameter_node import MambaSegmentParameterNode
 from MambaSegmentPanel.preferences import Preferences
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from MambaSegmentLib.batch.report import Report
     from MambaSegmentLib.store import StoredModel
 
-HOMEPAGE = "https://github.com/MambaSegment/SlicerMambaSegment"
-TUTORIAL = f"{HOMEPAGE}/blob/main/docs/tutorial.md"
 REQUIREMENTS = Path(__file__).resolve().parent / "Resources" / "requirements.txt"
 
 

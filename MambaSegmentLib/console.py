@@ -18,6 +18,7 @@ from .progress import CancelToken, Progress
 _BAR_CELLS = 24
 _PATIENCE_S = 2.0  # for work that was told to stop
 _CANCELLED = 130
+_STDIN = 0
 _PLAIN_EVERY_S = 5.0  # in a log file nobody wants a line per tile
 
 
@@ -90,7 +91,8 @@ def end_with_input(cancel: CancelToken) -> None:
     """
 
     def wait() -> None:
-        while sys.stdin.buffer.read(1 << 10):
+        # Not through sys.stdin: whoever waits in it at the end of the process aborts it.
+        while os.read(_STDIN, 1 << 10):
             pass
         cancel.cancel()
         time.sleep(_PATIENCE_S)

@@ -7,6 +7,8 @@ import re
 from importlib import metadata, util
 from pathlib import Path
 
+from slicer.i18n import tr as _
+
 SLICERS_OWN = ("numpy", "scipy", "SimpleITK")
 # Megabytes once installed, with what each brings along; measured on Linux, Python 3.11, newest versions of 2026.
 _INSTALLED_MB = {
@@ -29,6 +31,20 @@ def torchIsInstalled() -> bool:
 def nameOf(requirement: str) -> str:
     """ "numba>=0.60" -> "numba"."""
     return re.split(r"[^\w.-]", requirement.strip(), maxsplit=1)[0]
+
+
+def reasonFor(requirement: str) -> str:
+    """What a package is for, in a few words; empty for one that speaks for itself."""
+    return {
+        "safetensors": _("reads model files"),
+        "slicerio": _("names, colours and codes in .seg.nrrd files"),
+        "pynrrd": _("reads and writes .nrrd files"),
+        "platformdirs": _("knows where this system keeps models and logs"),
+        "psutil": _("tells how much memory is free"),
+        "tqdm": _("progress in a shell"),
+        "Pillow": _("pictures of results"),
+        "numba": _("fast networks on a CPU"),
+    }.get(nameOf(requirement), "")
 
 
 def installedMb(requirements: list[str]) -> float | None:

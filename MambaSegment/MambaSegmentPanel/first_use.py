@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import slicer
 from slicer.i18n import tr as _
 
-from .dependencies import installedMb, nameOf
+from .dependencies import installedMb, nameOf, reasonFor
 from .installation import Installer
 
 if TYPE_CHECKING:
@@ -140,19 +140,25 @@ class FirstUse:
 
     def _aboutPackages(self) -> str:
         size = installedMb(self._packages)
-        names = ", ".join(escape(each, quote=False) for each in self._packages)
-        text = _("<b>To be installed before first use:</b> {names}").format(names=names)
+        text = _("<b>To be installed before first use</b>")
         if self._wasInterrupted() and not self.installer.isRunning:
-            text = _("<b>The installation was not finished.</b> Still missing: {names}").format(names=names)
+            text = _("<b>The installation was not finished.</b> Still missing")
         if size is not None:
             text += " " + _("(about {size} MB on disk)").format(size=max(1, round(size)))
+        lines = (f"<br>• {_packageLine(requirement)}" for requirement in self._packages)
+        text += ":" + "".join(lines) + "<br>"
         text += _(
-            ". They go into Slicer's own Python; numpy, scipy and SimpleITK, which Slicer brings, stay as they are."
+            "They go into Slicer's own Python; numpy, scipy and SimpleITK, which Slicer brings, stay as they are."
         )
         if self._preferences.wheelFolder:
             folder = escape(self._preferences.wheelFolder, quote=False)
             text += " " + _("They come from {folder}, without network.").format(folder=folder)
         return text
+
+
+def _packageLine(requirement: str) -> str:
+    reason = reasonFor(requirement)
+    return escape(f"{nameOf(requirement)}: {reason}" if reason else nameOf(requirement), quote=False)
 
 
 def _extensionIsThere() -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import slicer
+from slicer.i18n import tr as _
 
 from MambaSegmentLib.errors import Cancelled, GeometryError, ImageError, MambaSegmentError
 from MambaSegmentLib.progress import Progress
@@ -333,7 +334,8 @@ def _removeUnchanged(segmentationNode: Any, replace: Mapping[str, str]) -> list[
             segmentation.RemoveSegment(identifier)
         else:
             name = segmentation.GetSegment(identifier).GetName()
-            kept.append(f"the segment {name!r} was edited meanwhile, so it was not replaced; the new one is beside it")
+            text = _("the segment “{name}” was edited meanwhile, so it was not replaced; the new one is beside it")
+            kept.append(text.format(name=name))
     return kept
 
 

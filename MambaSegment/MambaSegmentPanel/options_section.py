@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import qt
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from .choice_box import ChoiceBox, devices, qualities, surfaces, textOf
 from .region import fitToVolume
 
+_LOOK_AFTER_MS = 100  # a region that is dragged changes many times a second
 _USUAL = {"quality": "best", "device": "auto", "surface": "small"}
 
 
 class OptionsSection:
     """Args:
     ui: the named widgets of MambaSegment.ui; the region's selector is bound to the parameter node by its property.
+    onRegion: called after the chosen region was drawn or moved.
     """
 
-    def __init__(self, ui: Any) -> None:
+    def __init__(self, ui: Any, onRegion: Callable[[], None]) -> None:
         self.ui = ui
         self.node: Any = None
         self._boxes = [
@@ -26,6 +31,11 @@ class OptionsSection:
             self._box(ui.deviceSelector, devices(), "device"),
             self._box(ui.surfaceSelector, surfaces(), "surface"),
         ]
+        self._onRegion = onRegion
+        self._observed: list[tuple[Any, int]] = []
+        self._later: Any = qt.QTimer()
+        self._later.setSingleShot(True)
+        self._later.connect("timeout()", onRegion)
         ui.optionsCollapsibleButton.collapsed = True
         ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onRegionAdded)
 
@@ -48,6 +58,7 @@ class OptionsSection:
 
     def show(self, node: Any) -> None:
         self.node = node
+        self._observe(self.region)
         for box in self._boxes:
             box.show()
         unusual = [
@@ -64,7 +75,29 @@ class OptionsSection:
         """A new region begins as the whole volume, to be drawn smaller: at once in sight, and nothing is cut off."""
         if self.node is not None and self.node.inputVolume is not None:
             fitToVolume(regionNode, self.node.inputVolume)
+            self._onRegion()
             slicer.util.showStatusMessage(_("Pull at the faces of the region in the slices or in 3D."), 5_000)
+
+    def close(self) -> None:
+        self._observe(None)
+        self._later.stop()
+
+    def _observe(self, regionNode: Any) -> None:
+        if regionNode is (self._observed[0][0] if self._observed else None):
+            return
+        for subject, tag in self._observed:
+            subject.RemoveObserver(tag)
+        self._observed = []
+        if regionNode is not None:
+            events = (
+                vtk.vtkCommand.ModifiedEvent,
+                slicer.vtkMRMLMarkupsNode.PointModifiedEvent,
+                slicer.vtkMRMLTransformableNode.TransformModifiedEvent,
+            )
+            self._observed = [(regionNode, regionNode.AddObserver(event, self._onRegionChanged)) for event in events]
+
+    def _onRegionChanged(self, _caller: Any, _event: Any) -> None:
+        self._later.start(_LOOK_AFTER_MS)
 
     def _box(self, box: Any, choices: list[tuple[str, str]], name: str) -> ChoiceBox:
         return ChoiceBox(box, choices, lambda: self._read(name), lambda value: self._write(name, value))

@@ -14,6 +14,7 @@ from .batch_section import BatchSection, BatchSetup
 from .channel_inputs import ChannelInputs
 from .first_use import FirstUse
 from .installation_section import InstallationSection
+from .links import TUTORIAL
 from .log_section import LogSection
 from .model_files_section import ModelFilesSection
 from .model_queue import Entry
@@ -63,7 +64,7 @@ class Panel:
         self.model = ModelSection(ui, self.preferences, self.times, self.onModelChosen)
         self.modelFiles = ModelFilesSection(ui, self.questions, logic.removeModel, self.onModelFiles)
         self.channels = ChannelInputs(ui, self.update)
-        self.options = OptionsSection(ui)
+        self.options = OptionsSection(ui, self.update)
         self.queue = QueueSection(ui, self._current)
         self.results = ResultsSection(ui, self.questions.tableFile)
         self.warmUp = WarmUp(logic)
@@ -84,13 +85,18 @@ class Panel:
             section.collapsed = True
         ui.refreshModelsButton.connect("clicked()", self.refresh)
         ui.copyShellLineButton.connect("clicked()", self.onCopyShellLine)
+        ui.tutorialButton.connect("clicked()", self.onTutorial)
         self.refresh()
 
     def close(self) -> None:
         """The panel goes; the logic may outlive it."""
         self.shortcuts.uninstall()
         self.warmUp.forget()
-        for part in (self.results, self.modelFiles, self.installation, self.firstUse, self.batch, self.log):
+        parts = (
+            *(self.options, self.results, self.modelFiles, self.installation, self.firstUse),
+            *(self.batch, self.settings, self.log),
+        )
+        for part in parts:
             part.close()
 
     def enter(self) -> None:
@@ -156,6 +162,9 @@ class Panel:
         self.node.inputVolume = volume
         self.model.choose(model)
         self.run.start()
+
+    def onTutorial(self) -> None:
+        qt.QDesktopServices.openUrl(qt.QUrl(TUTORIAL))
 
     def onCopyShellLine(self) -> None:
         qt.QApplication.clipboard().setText(self.ui.shellLineEdit.plainText)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from MambaSegmentLib.errors import ConfigError
 
@@ -46,14 +47,16 @@ def regionOf(regionNode: Any, volumeNode: Any) -> Region:
     """
     name = regionNode.GetName()
     if min(regionNode.GetSize()) < _FLAT_MM:
-        raise ConfigError(f"the region {name!r} has no size yet; draw it in the views, or choose the whole image")
+        text = _("the region “{region}” has no size yet; draw it in the views, or choose the whole image")
+        raise ConfigError(text.format(region=name))
     corners = _cornersInVoxels(regionNode, volumeNode)
     low = np.floor(corners.min(axis=(0, 1, 2)) + 0.5 + _ROUNDING_VOXELS).astype(int)
     high = np.ceil(corners.max(axis=(0, 1, 2)) + 0.5 - _ROUNDING_VOXELS).astype(int)
     sizes = volumeNode.GetImageData().GetDimensions()
     bounds = [(max(int(a), 0), min(max(int(b), int(a) + 1), n)) for a, b, n in zip(low, high, sizes, strict=True)]
     if any(first >= end for first, end in bounds):
-        raise ConfigError(f"the region {name!r} lies outside the volume {volumeNode.GetName()!r}; move it")
+        text = _("the region “{region}” lies outside the volume “{volume}”; move it")
+        raise ConfigError(text.format(region=name, volume=volumeNode.GetName()))
     return Region((bounds[0], bounds[1], bounds[2]), _isOblique(corners))
 
 

@@ -44,7 +44,14 @@ class SettingsSection:
         for name, edit in self._keys.items():
             edit.text = shortcuts.key(name)
             edit.placeholderText = USUAL[name]
-            edit.connect("editingFinished()", self._keyHandler(name))
+        self._handlers = {name: self._keyHandler(name) for name in self._keys}
+        for name, edit in self._keys.items():
+            edit.connect("editingFinished()", self._handlers[name])
+
+    def close(self) -> None:
+        """A field that goes while the user is in it tells that as the end of editing."""
+        for name, edit in self._keys.items():
+            edit.disconnect("editingFinished()", self._handlers[name])
 
     def _onFolder(self, name: str, path: str) -> None:
         self._preferences.set(name, path.strip())

@@ -178,7 +178,7 @@ def test_missing_packages_are_named_until_they_are_there(a_panel, a_logic):
     a_logic.error = ModuleNotFoundError("No module named 'platformdirs'", name="platformdirs")
     press(a_panel.ui.refreshModelsButton)
     assert a_panel.ui.missingPackagesLabel.visible
-    assert "platformdirs&gt;=4" in a_panel.ui.missingPackagesLabel.text
+    assert "• platformdirs: knows where" in a_panel.ui.missingPackagesLabel.text
     assert names_in(a_panel.ui.modelSelector) == []
 
     a_logic.missing, a_logic.error = [], None

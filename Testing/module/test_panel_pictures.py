@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import qt
 import slicer
+import slicer.packaging
 
 from MambaSegmentLib.image_io import write_volume
 from MambaSegmentLib.phantom import hippocampus_phantom
 from MambaSegmentLib.volume import Volume
 from Testing.host.rendering import SliceView, ThreeDView
 from Testing.module.panel_cases import press, segmentations, start_run, wait_for_end
-from Testing.module.scene_cases import addPhantom, addVolume
+from Testing.module.scene_cases import addPhantom, addTransform, addVolume, aRotation
 
 NARROW_PX, USUAL_PX = 300, 420
 DARK = {"Window": 45, "Base": 30, "AlternateBase": 40, "Button": 60, "ToolTipBase": 45}
@@ -68,13 +69,41 @@ def test_first_use(host, pictures, monkeypatch):
     logic = sys.modules["MambaSegment"].MambaSegmentLogic
     monkeypatch.setattr(logic, "missingPackages", lambda _self: ["safetensors>=0.4.3", "slicerio>=1.1", "numba>=0.60"])
     monkeypatch.setattr(logic, "torchIsInstalled", lambda _self: False)
-    pictures(host.enter("MambaSegment"), "first-use")
+    host.set_pip("import time; time.sleep(1.0)")
+    widget = host.enter("MambaSegment")
+    pictures(widget, "first-use")
+    press(widget.ui.installButton)
+    host.wait_until(slicer.packaging.isPipInstallInProgress)
+    pictures(widget, "installing")
+    press(widget.ui.cancelInstallButton)
+    host.wait_until(lambda: not widget.panel.firstUse.installer.isRunning)
+    pictures(widget, "installation-stopped")
 
 
 def test_ready_with_two_channels(host, pictures, open_module):
     addVolume(np.zeros((2, 2, 2), np.int16), name="T1")
     widget = open_module("two")
     pictures(widget, "not-ready")  # the second channel is missing
+
+
+def test_every_section_unfolded(host, pictures, open_module):
+    """With a list of models, a region that is turned, and voxels of another size than the model's."""
+    volume = addVolume(np.resize(np.arange(3, dtype=np.int16), (6, 7, 8)), name="T1 of a patient with a long name")
+    widget = open_module("tiny")
+    ui, node = widget.ui, widget.logic.getParameterNode()
+    for name in ("options", "queue", "modelCard", "settings"):
+        getattr(ui, f"{name}CollapsibleButton").collapsed = False
+    press(ui.addToQueueButton)
+    node.model = "short"
+    press(ui.addToQueueButton)
+    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "around the hippocampus")
+    region.SetSize(4, 4, 4)
+    turn = addTransform(aRotation())
+    volume.SetAndObserveTransformNodeID(turn.GetID())
+    region.SetCenterWorld(*turn.GetMatrixTransformToParent().MultiplyPoint((3, 3, 3, 1))[:3])
+    node.quality, node.region = "fast", region
+    widget.panel.update()
+    pictures(widget, "unfolded")
 
 
 def test_ready_running_done_and_then_an_error(host, pictures, picture_folder):
@@ -93,6 +122,7 @@ def test_ready_running_done_and_then_an_error(host, pictures, picture_folder):
     press(widget.ui.segmentButton)
     wait_for_end(host, widget)
     assert widget.ui.resultTable.rowCount == 2
+    assert widget.ui.resultTable.item(0, 1).text() != ""
     pictures(widget, "done")
     take_views(volume, picture_folder)
     node.inputVolume = addVolume(np.ones((4, 4, 4), np.int16), name="constant")

@@ -68,9 +68,9 @@ def test_a_turned_region_is_boxed_and_says_so(region_of, panel_module):
 
 def test_nothing_drawn_and_elsewhere_are_refused(region_of):
     volume = addVolume(np.zeros((6, 7, 8), np.int16))
-    with pytest.raises(ConfigError, match="'box' has no size yet"):
+    with pytest.raises(ConfigError, match="“box” has no size yet"):
         region_of(addRegion((3, 2, 1), (0, 0, 0)), volume)
-    with pytest.raises(ConfigError, match="'box' lies outside the volume 'T1'"):
+    with pytest.raises(ConfigError, match="“box” lies outside the volume “T1”"):
         region_of(addRegion((30, 2, 1), (2, 2, 2)), volume)
 
 

@@ -1,6 +1,7 @@
 """The .ui files and the code that uses them must name the same things; Slicer would notice only at run time."""
 
 import ast
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -79,6 +80,30 @@ def test_every_mrml_widget_gets_the_scene_from_the_root(a_ui_file):
     }
     need_it = {name for name, kind in widgets(a_ui_file).items() if kind.startswith("qMRML")} - {root.attrib["name"]}
     assert fed == need_it
+
+
+SHOWN = {"text", "toolTip", "placeholderText", "windowTitle", "informativeText", "title"}
+
+
+def untranslated(source: Path) -> list[str]:
+    """Texts with letters that are put on a widget without going through `_()`."""
+    found = []
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Assign) and any(
+            isinstance(target, ast.Attribute) and target.attr in SHOWN for target in node.targets
+        ):
+            parts = node.value.values if isinstance(node.value, ast.JoinedStr) else [node.value]
+            literals = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+            markup = re.compile(r"</?\w+>")
+            found += [f"{source.name}: {text}" for text in literals if re.search(r"[^\W\d_]{2}", markup.sub("", text))]
+    return found
+
+
+def test_every_text_of_a_widget_can_be_translated(repository, tmp_path):
+    files = list((repository / "MambaSegment").rglob("*.py"))
+    assert [text for file in files for text in untranslated(file)] == []
+    (tmp_path / "x.py").write_text("label.text = 'Plain'\nlabel.toolTip = f'Also {x}'\nlabel.text = _('Fine')\n")
+    assert untranslated(tmp_path / "x.py") == ["x.py: Plain", "x.py: Also "]
 
 
 def test_everything_the_user_can_press_or_choose_has_a_tool_tip(a_ui_file):
