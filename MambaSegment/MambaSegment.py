@@ -3,13 +3,10 @@
 Neither this file nor anything it imports imports torch: networks run in a process of their own.
 """
 
-import importlib.util
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -28,7 +25,8 @@ except ModuleNotFoundError:  # a source checkout, where the library lies beside 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     import MambaSegmentLib  # noqa: F401  (to fail here, with a clear message, rather than in the middle of a click)
 
-from MambaSegmentPanel.batches import NodesReport, segmentFolder, segmentNodes
+from MambaSegmentPanel.batch_job import BatchCallbacks, BatchJob
+from MambaSegmentPanel.batches import NodesReport, beginFiles, beginVolumes, casesOf, segmentFolder, segmentNodes
 from MambaSegmentPanel.dependencies import missingPackages, torchIsInstalled
 from MambaSegmentPanel.job import Callbacks, SegmentationJob
 from MambaSegmentPanel.links import HOMEPAGE, TUTORIAL
@@ -37,12 +35,12 @@ from MambaSegmentPanel.parameter_node import MambaSegmentParameterNode
 from MambaSegmentPanel.preferences import Preferences
 from MambaSegmentPanel.sample_data import registerSamples
 from MambaSegmentPanel.segmenter import Segmenter, optionsOf
+from MambaSegmentPanel.self_test import SelfTest
 from MambaSegmentPanel.shell_line import ShellExample, shellExample
 from MambaSegmentPanel.torch_build import nvidiaDriverIsThere, torchIsForCpuOnly
 
-from MambaSegmentLib.errors import Cancelled
-
 if TYPE_CHECKING:
+    from MambaSegmentLib.batch.cases import Case
     from MambaSegmentLib.batch.report import Report
     from MambaSegmentLib.store import StoredModel
 
@@ -257,6 +255,49 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
             onFailure=onFailure,
         )
 
+    def segmentFolderAsync(
+        self,
+        source,
+        outputFolder,
+        model="hippocampus-t1",
+        *,
+        ending=".seg.nrrd",
+        callbacks=None,
+        **options,
+    ) -> BatchJob:
+        """Begin what `segmentFolder` does and return at once.
+
+        Args:
+            callbacks: a `MambaSegmentPanel.batch_job.BatchCallbacks`: onProgress, onCase, onOver.
+        Returns:
+            The batch, with `cancel()`, `isOver`, `error`, `report` and `names`.
+        Raises:
+            MambaSegmentError: nothing was begun, since the source, the folder or the model cannot be used.
+        """
+        options = optionsOf(**{"statistics": True, **options})
+        callbacks = callbacks or BatchCallbacks()
+        return beginFiles(
+            self.segmenter, source, model, outputFolder, ending=ending, options=options, callbacks=callbacks
+        )
+
+    def segmentVolumesAsync(
+        self, cases, model="hippocampus-t1", *, reportFolder=None, callbacks=None, **options
+    ) -> BatchJob:
+        """Begin what `segmentNodes` does and return at once; as `segmentFolderAsync`.
+
+        Args:
+            cases: `MambaSegmentPanel.batch_volumes.VolumesCase` objects.
+        """
+        options = optionsOf(**{"statistics": True, **options})
+        callbacks = callbacks or BatchCallbacks()
+        return beginVolumes(
+            self.segmenter, cases, model, options=options, reportFolder=reportFolder, callbacks=callbacks
+        )
+
+    def casesOfFolder(self, source, model="hippocampus-t1") -> "list[Case]":
+        """What `segmentFolder` would do, in its order. Raises: ConfigError, when there is nothing to do."""
+        return casesOf(source, model)
+
     def warmUp(self, model="hippocampus-t1", **options):
         """Start the worker and load the model, so that the first click need not wait; returns at once."""
         self.segmenter.load(model, optionsOf(**options))
@@ -312,87 +353,5 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
         return shellExample(model, volumeNode)
 
 
-class MambaSegmentTest(ScriptedLoadableModuleTest):
-    """Self-test, started from the developer tools of the panel or by ctest."""
-
-    def setUp(self):
-        slicer.mrmlScene.Clear()
-        self.logic = slicer.util.getModuleLogic("MambaSegment")  # whose worker ends with the application
-
-    def test_shippedModelHasACard(self):
-        cards = {model.name: model.manifest for model in self.logic.installedModels()}
-        assert "hippocampus-t1" in cards
-        assert cards["hippocampus-t1"] is not None, "its file cannot be read"
-
-    def test_choicesAreKeptInTheScene(self):
-        volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "T1")
-        node = self.logic.getParameterNode()
-        node.inputVolume, node.model = volume, "hippocampus-t1"
-        again = self.logic.getParameterNode()
-        assert (again.inputVolume.GetID(), again.model) == (volume.GetID(), "hippocampus-t1")
-
-    def test_shellLineNamesModelAndResult(self):
-        model = next(model for model in self.logic.installedModels() if model.name == "hippocampus-t1")
-        line = self.logic.shellExample(model).line
-        assert "-m hippocampus-t1" in line
-        assert ".seg.nrrd" in line
-
-    def test_segmentsAPhantomAgainAndAfterCancel(self):
-        if not self._canSegment():
-            return
-        volume = self._phantom()
-        node = self.logic.segment(volume, "hippocampus-t1")
-        voxels = [self._voxels(node, volume, number) for number in (1, 2)]
-        assert all(1000 < count < 4000 for count in voxels), voxels
-        assert node.GetTransformNodeID() == volume.GetTransformNodeID()
-        job = self.logic.segmentAsync(volume, "hippocampus-t1", onProgress=lambda _: job.cancel())
-        try:
-            self.logic.segmenter.wait(job)
-            raise AssertionError("a cancelled job gave a result")
-        except Cancelled:
-            pass
-        again = self.logic.segment(volume, "hippocampus-t1", output=node)
-        assert again.GetSegmentation().GetNumberOfSegments() == 4
-
-    def test_savedAndLoadedItIsTheSame(self):
-        if not self._canSegment():
-            return
-        volume = self._phantom()
-        node = self.logic.segment(volume, "hippocampus-t1")
-        expected = self._voxels(node, volume, 1)
-        with tempfile.TemporaryDirectory() as folder:
-            path = str(Path(folder) / "result.seg.nrrd")
-            assert slicer.util.saveNode(node, path)
-            slicer.mrmlScene.RemoveNode(node)
-            again = slicer.util.loadSegmentation(path)
-        assert self._voxels(again, volume, 1) == expected
-        assert again.GetSegmentation().GetSegment("Segment_1").GetName() == "Anterior hippocampus"
-
-    def test_aFolder(self):
-        if not self._canSegment():
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            images, labels = Path(folder) / "images", Path(folder) / "labels"
-            images.mkdir()
-            assert slicer.util.saveNode(self._phantom(), str(images / "phantom.nrrd"))
-            report = self.logic.segmentFolder(images, labels, "hippocampus-t1").to_json()
-            assert (report["done"], report["failed"]) == (1, 0), report
-            assert (labels / "phantom.seg.nrrd").is_file()
-
-    def _canSegment(self):
-        """Without PyTorch there is nothing to test: installing it is for the user to decide."""
-        if importlib.util.find_spec("torch") is not None and not self.logic.missingPackages():
-            return True
-        self.delayDisplay("PyTorch or another package is not installed: nothing was segmented")
-        return False
-
-    def _phantom(self):
-        from MambaSegmentLib.phantom import hippocampus_phantom
-
-        image = hippocampus_phantom().image
-        lpsToRas = np.diag([-1.0, -1.0, 1.0, 1.0])
-        return slicer.util.addVolumeFromArray(image.array, ijkToRAS=lpsToRas @ image.ijk_to_lps, name="phantom")
-
-    def _voxels(self, segmentationNode, volumeNode, number):
-        mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, f"Segment_{number}", volumeNode)
-        return int(np.count_nonzero(mask))
+class MambaSegmentTest(SelfTest, ScriptedLoadableModuleTest):
+    """Self-test, started from the developer tools of the panel or by ctest; see MambaSegmentPanel/self_test.py."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -9,6 +10,7 @@ from slicer.i18n import tr as _
 
 import MambaSegmentLib
 
+from .batch_section import BatchSection, BatchSetup
 from .channel_inputs import ChannelInputs
 from .first_use import FirstUse
 from .installation_section import InstallationSection
@@ -21,7 +23,7 @@ from .options_section import OptionsSection
 from .preferences import Preferences
 from .questions import Questions
 from .queue_section import QueueSection
-from .readiness import Situation, modalityWarning, outputHint, regionHint, spacingWarning, whyNotReady
+from .readiness import Situation, modalityWarning, outputHint, regionHint, spacingWarning, whyNoBatch, whyNotReady
 from .results_section import ResultsSection
 from .run_plan import Effort, RunRequest, planned
 from .run_section import RunSection
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from MambaSegmentLib.store import StoredModel
 
     from .job import SegmentationJob
+
+UI_FOLDER = Path(__file__).resolve().parent.parent / "Resources" / "UI"
 
 
 class Panel:
@@ -66,6 +70,12 @@ class Panel:
         self.results = ResultsSection(ui, self.questions.tableFile)
         self.warmUp = WarmUp(logic)
         self.run = RunSection(ui, logic, self._plan, self._onResult)
+        self.batch = BatchSection(
+            ui.shellCollapsibleButton.parentWidget().layout(),
+            ui.shellCollapsibleButton,
+            logic,
+            str(UI_FOLDER / "BatchSection.ui"),
+        )
         self.sample = SampleSection(ui, self.onSample)
         self.firstUse = FirstUse(ui, logic, self.preferences, self.refresh)
         self.installation = InstallationSection(ui)
@@ -91,6 +101,7 @@ class Panel:
             self.modelFiles,
             self.installation,
             self.firstUse,
+            self.batch,
             self.settings,
             self.log,
         ):
@@ -132,7 +143,8 @@ class Panel:
         self.options.show(self.node)
         self.queue.show(self.node)
         volumes = self.channels.volumes()
-        whyNot = whyNotReady(self._situation(volumes))
+        situation = self._situation(volumes)
+        whyNot = whyNotReady(situation)
         self.run.setReady(whyNot)
         model = self.model.chosen
         self.modelFiles.show(model, self.run.isRunning, model is not None and self.logic.mayRemoveModel(model))
@@ -140,6 +152,7 @@ class Panel:
         self.warmUp.want(None if whyNot else self._firstModel(), self.options.device, self.options.quality)
         self._showInputHint(volumes)
         self._showShellLine(volumes[0])
+        self.batch.show(self.node, self._batchSetup(whyNoBatch(situation)))
 
     def onModelChosen(self) -> None:
         self.update()
@@ -188,6 +201,13 @@ class Panel:
             named=self.model.named,
             region=self.options.region,
         )
+
+    def _batchSetup(self, whyNot: str) -> BatchSetup:
+        """The choices that hold for many cases as well; a region is one volume's."""
+        model, ui = self.model.chosen, self.ui
+        parts = [] if model is None else [model.name, ui.deviceSelector.currentText, ui.qualitySelector.currentText]
+        options = {"device": self.options.device, "quality": self.options.quality}
+        return BatchSetup(model, options, ", ".join(parts), whyNot)
 
     def _current(self) -> Entry | None:
         """The chosen model with its volumes, if they are all there."""

@@ -20,6 +20,10 @@ class MambaSegmentParameterNode:
     quality: str = "best"
     surface: str = "small"  # when surfaces are made for the 3D views
     queuedModels: list[str]  # their volumes are node references, see `model_queue.py`
+    batchKind: str = "files"  # or "scene"
+    batchSource: str = ""  # a folder, a pattern or a .csv file
+    batchOutput: str = ""  # a folder
+    batchEnding: str = ".seg.nrrd"
 
 
 def channelVolume(node: Any, channel: int) -> Any:

@@ -51,16 +51,18 @@ class Situation:
 
 def whyNotReady(situation: Situation) -> str:
     """One sentence; empty when all is there."""
-    if not situation.hasScene:
-        return _("There is no scene to put a segmentation into.")
-    if situation.installing:
-        return _("Packages are being installed.")
-    if situation.missing:
-        return _("Install what is missing first: {names}.").format(names=", ".join(situation.missing))
+    reason = _whyNothingRuns(situation)
+    if reason:
+        return reason
     if situation.queue:
         reasons = (_whyNotEntry(entry, situation) for entry in situation.queue)
         return next((reason for reason in reasons if reason), "")
     return _whyNotThisRun(situation.model, situation.volumes, situation.region)
+
+
+def whyNoBatch(situation: Situation) -> str:
+    """The same for many cases with the chosen model, whatever is chosen besides."""
+    return _whyNothingRuns(situation) or _whyNotThisModel(situation.model)
 
 
 def spacingWarning(manifest: Manifest | None, volumes: Sequence[Any]) -> str:
@@ -125,11 +127,25 @@ def _whyNotEntry(entry: Entry, situation: Situation) -> str:
     return _("On the list, {model}: {reason}").format(model=entry.model, reason=reason) if reason else ""
 
 
-def _whyNotThisRun(model: StoredModel | None, volumes: Sequence[Any], regionNode: Any) -> str:
+def _whyNothingRuns(situation: Situation) -> str:
+    if not situation.hasScene:
+        return _("There is no scene to put a segmentation into.")
+    if situation.installing:
+        return _("Packages are being installed.")
+    if situation.missing:
+        return _("Install what is missing first: {names}.").format(names=", ".join(situation.missing))
+    return ""
+
+
+def _whyNotThisModel(model: StoredModel | None) -> str:
     if model is None:
         return _("Choose a model.")
-    if model.manifest is None:
-        return _("The file of this model cannot be used; the model card says why.")
+    return "" if model.manifest is not None else _("The file of this model cannot be used; the model card says why.")
+
+
+def _whyNotThisRun(model: StoredModel | None, volumes: Sequence[Any], regionNode: Any) -> str:
+    if model is None or model.manifest is None:
+        return _whyNotThisModel(model)
     return _whyNotTheseVolumes(model.manifest.channels, volumes) or _whyNotThisRegion(regionNode, volumes[0])
 
 

@@ -16,7 +16,7 @@ from MambaSegmentLib.errors import Cancelled
 
 from .messages import asSentence, messageAndAdvice
 from .run_plan import RunRequest
-from .run_progress import BAR_END, RunProgress, timeText
+from .run_progress import BAR_END, RunProgress, secondsText
 
 if TYPE_CHECKING:
     from MambaSegmentLib.progress import Progress
@@ -258,12 +258,8 @@ def _summary(jobs: Sequence[SegmentationJob]) -> str:
     if len(jobs) > 1:
         text = _("Done in {time}: “{name}”, {count} segments of {models} models.")
     return text.format(
-        time=_seconds(sum(job.outcome.timings["total"] for job in jobs)),
+        time=secondsText(sum(job.outcome.timings["total"] for job in jobs)),
         name=jobs[0].outcome.node.GetName(),
         count=sum(len(job.outcome.segmentIds) for job in jobs),
         models=len(jobs),
     )
-
-
-def _seconds(seconds: float) -> str:
-    return _("{seconds} s").format(seconds=f"{seconds:.1f}") if seconds < 60 else timeText(seconds)

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from MambaSegmentLib.batch.cases import Case
 from MambaSegmentLib.batch.journal import FILE_NAME, Journal
 from MambaSegmentLib.batch.outcome import common_exit_code
-from MambaSegmentLib.batch.run import Plan, run_batch
+from MambaSegmentLib.batch.run import BatchRun, Plan, run_batch
 from MambaSegmentLib.errors import Cancelled, ConfigError, ImageError
 from MambaSegmentLib.progress import CancelToken
 from MambaSegmentLib.worker.protocol import Failed, Result
@@ -149,6 +150,46 @@ def test_two_batches_into_one_folder_are_one_too_many(cases, plan):
     run_batch(cases, plan, first)
     assert first.did == ["a", "b", "c"]
     run_batch(cases, plan, Segmenter())
+
+
+def test_a_folder_that_goes_meanwhile_ends_the_batch_and_the_next_one_does_all(cases, plan):
+    class Removing(Segmenter):
+        def __call__(self, case, output):
+            answer = super().__call__(case, output)
+            if case.name == "b":
+                shutil.rmtree(plan.folder)
+            return answer
+
+    first = Removing()
+    with pytest.raises(ImageError, match=r"batch\.jsonl was removed while the batch ran"):
+        run_batch(cases, plan, first)
+    assert first.did == ["a", "b"]  # the rest is not computed for nothing
+    again = Segmenter()
+    run_batch(cases, plan, again)
+    assert again.did == ["a", "b", "c"]
+
+
+def test_a_batch_that_is_driven_case_by_case_is_the_same(cases, plan, tmp_path):
+    """As where an event loop must go on meanwhile."""
+    cases.append(Case("d", (), "row 5 lacks an image"))
+    cases[1].inputs[0].write_text("image of b")
+    segment = Segmenter({"b": "ImageError"})
+    driven = BatchRun(cases, plan)
+    for case in cases:
+        if driven.known(case) is None:
+            driven.end(case, segment(case, driven.begin(case)))
+    driven.close()
+    other = Plan(tmp_path / "other", MODEL)
+    looped = run_batch(cases, other, Segmenter({"b": "ImageError"}))
+    assert [o.status for o in driven.report().outcomes] == ["done", "failed", "done", "failed"]
+    assert [(o.case, o.status, o.message) for o in driven.report().outcomes] == [
+        (o.case, o.status, o.message) for o in looped.outcomes
+    ]
+    assert statuses(plan) == statuses(other)
+    again = BatchRun(cases, plan)
+    assert [again.known(case) is not None for case in cases] == [True, False, True, True]
+    again.close()
+    assert again.report().to_json()["resumed"] == 2
 
 
 def test_warnings_are_kept_through_journal_and_report(cases, plan):
