@@ -17,6 +17,7 @@ from .model_section import ModelSection
 from .readiness import Situation, modalityWarning, whyNotReady
 from .result_rows import rowsOf
 from .results_section import ResultsSection
+from .review.section import ReviewSection
 from .run_section import RunRequest, RunSection
 from .warm_up import WarmUp
 
@@ -44,6 +45,7 @@ class Panel:
         self.channels = ChannelInputs(ui, self.update)
         self.device = DeviceBox(ui.deviceSelector)
         self.results = ResultsSection(ui)
+        self.review = ReviewSection(ui, self.channels.volumes)
         self.warmUp = WarmUp(logic)
         self.run = RunSection(ui, logic, self._request, self._onResult)
         self.firstUse = FirstUse(ui, logic, self.refresh)
@@ -56,12 +58,14 @@ class Panel:
     def close(self) -> None:
         """The panel goes; the logic may outlive it."""
         self.warmUp.forget()
+        self.review.close()
         self.log.close()
 
     def setParameterNode(self, node: Any) -> None:
         """Show another node's choices; with None nothing is chosen, as while a scene is closed."""
         self.node = node
         self.model.setNode(node)
+        self.review.setNode(node)
         self.update()
         self.channels.prefill()
         self.update()
@@ -69,6 +73,7 @@ class Panel:
     def forgetResults(self) -> None:
         """The scene is about to be closed, and the segments with it."""
         self._onResult(None)
+        self.review.forget()
         self.run.forget()
 
     def refresh(self) -> None:
@@ -84,6 +89,7 @@ class Panel:
         self.model.update()
         self.channels.show(self.node, self.model.channels)
         self.device.show(self.node)
+        self.review.update()
         volumes = self.channels.volumes()
         self._showInputHint(volumes)
         whyNot = self._whyNotReady(volumes)
@@ -125,6 +131,7 @@ class Panel:
 
     def _onResult(self, job: SegmentationJob | None) -> None:
         self.results.show(rowsOf(job.outcome.segments) if job is not None else ())
+        self.review.follow(job)
 
     def _showInputHint(self, volumes: list[Any]) -> None:
         parts = [modalityWarning(self.model.channels, volumes)]

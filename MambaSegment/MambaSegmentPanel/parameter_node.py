@@ -12,6 +12,7 @@ class MambaSegmentParameterNode:
     outputSegmentation: vtkMRMLSegmentationNode  # to add to; None makes a new one
     model: str = ""  # a name of the model store; its list changes at run time, so the panel fills the box by hand
     device: str = "auto"  # no Choice: a scene from another kind of computer must open all the same
+    reviewSegmentation: vtkMRMLSegmentationNode  # what the section Review shows; its state lies in that node
 
 
 def channelVolume(node: Any, channel: int) -> Any:

@@ -9,12 +9,20 @@ import slicer
 import vtk
 from PySide6.QtCore import Property, QItemSelection, QItemSelectionModel, Qt, Signal
 from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QAbstractItemView, QPushButton, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
 
 from Testing.host.mrml_widgets import Observations, SceneWidget, qMRMLNodeComboBox
 from Testing.host.registry import standIn, stored
 
-_COLUMNS = ("Visible", "Color", "Opacity", "Name", "Status")
+_COLUMNS = ("", "", "Opacity", "Name", "Status")  # visible and colour are icons in Slicer
 _VISIBLE, _COLOR, _OPACITY, _NAME, _STATUS = range(len(_COLUMNS))
 _STATUS_TEXTS = ("Not started", "In progress", "Completed", "Flagged")
 _EVENTS = ("SegmentAdded", "SegmentRemoved", "SegmentModified", "SegmentsOrderModified")
@@ -62,6 +70,10 @@ class qMRMLSegmentsTableView(SceneWidget):
         self.__table.setHorizontalHeaderLabels(list(_COLUMNS))
         self.__table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.__table.verticalHeader().hide()
+        header = self.__table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)  # icons in Slicer
+        header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
+        header.setMinimumSectionSize(24)
         self.__table.itemChanged.connect(self.__onItemChanged)
         self.__table.selectionModel().selectionChanged.connect(self.__onSelection)
         layout = QVBoxLayout(self)
