@@ -89,6 +89,7 @@ class MambaSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel = Panel(self.ui, self.logic)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         self.initializeParameterNode()
 
     def cleanup(self):
@@ -110,6 +111,11 @@ class MambaSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.forgetResults()
 
     def onSceneEndClose(self, _caller, _event):
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def onSceneEndImport(self, _caller, _event):
+        """A loaded scene brings a parameter node of its own."""
         if self.parent.isEntered:
             self.initializeParameterNode()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import qt
 import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
@@ -77,6 +78,13 @@ def statuses(widget):
 
 def select(widget, identifier):
     widget.ui.reviewSegmentsTable.setSelectedSegmentIDs([identifier])
+
+
+def choose(button):
+    """A radio button answers to clicks on its mark and text only."""
+    assert button.isVisible()
+    qt.QTest.mouseClick(button, qt.Qt.LeftButton, qt.Qt.NoModifier, qt.QPoint(8, button.height // 2))
+    assert button.checked
 
 
 def choose_folder(widget, folder):

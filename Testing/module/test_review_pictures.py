@@ -16,6 +16,7 @@ from Testing.module.review_cases import (
     ANTERIOR,
     a_mask,
     brush,
+    choose,
     choose_folder,
     result_of_a_run,
     review_it,
@@ -78,7 +79,7 @@ def test_from_begun_to_signed(host, opened, picture, tmp_path):
     (tmp_path / "reviews").mkdir()
     choose_folder(opened, tmp_path / "reviews")
     (tmp_path / "reviews" / f"{ui.reviewCaseEdit.text}.review.json").write_text("somebody's")
-    press(ui.reviewCorrectedButton)
+    choose(ui.reviewCorrectedButton)
     ui.reviewCommentEdit.plainText = "The tail was cut off on two slices."
     ui.reviewReviewerEdit.text = "A. Reviewer"
     press(ui.reviewSaveButton)

@@ -19,6 +19,7 @@ from Testing.module.review_cases import (
     SHA,
     a_mask,
     brush,
+    choose,
     choose_folder,
     result_of_a_run,
     review_it,
@@ -307,7 +308,7 @@ def test_restoring_heeds_no_mask_and_leaves_the_users_masks_alone(host, widget, 
 def test_sign_off_is_refused_with_the_reason_until_nothing_stands_against_it(host, widget, a_review, tmp_path):
     ui = widget.ui
     select(widget, ANTERIOR)
-    press(ui.reviewAcceptButton)
+    choose(ui.reviewAcceptButton)
     ui.reviewReviewerEdit.text = " "
     assert ui.reviewWhyNotLabel.text == "Enter the reviewer's name first."
     ui.reviewReviewerEdit.text = "A. Reviewer"
@@ -319,12 +320,12 @@ def test_sign_off_is_refused_with_the_reason_until_nothing_stands_against_it(hos
     brush(widget, a_mask(NOWHERE))
     press(ui.reviewSignOffButton)  # at once, before the edit was announced
     assert ui.reviewErrorLabel.text.startswith("These segments were changed: Anterior. Choose “Accept with corr")
-    press(ui.reviewCorrectedButton)
+    choose(ui.reviewCorrectedButton)
     press(ui.reviewRestoreButton)
     press(ui.reviewSignOffButton)
     assert ui.reviewErrorLabel.text.startswith("No segment differs from the model")
     assert list(tmp_path.iterdir()) == []
-    press(ui.reviewAcceptButton)
+    choose(ui.reviewAcceptButton)
     press(ui.reviewSignOffButton)
     assert not ui.reviewErrorLabel.visible
     assert document_of(tmp_path).signed_off
@@ -332,7 +333,7 @@ def test_sign_off_is_refused_with_the_reason_until_nothing_stands_against_it(hos
 
 def test_what_is_signed_cannot_be_changed_by_accident_and_an_edit_withdraws_it(host, widget, a_review, tmp_path):
     ui = widget.ui
-    press(ui.reviewAcceptButton)
+    choose(ui.reviewAcceptButton)
     press(ui.reviewSignOffButton)
     assert ui.reviewStateLabel.text.startswith("Signed off by A. Reviewer. Saved as case 7, ")
     assert ui.reviewSignOffButton.text == "Withdraw sign-off"
@@ -354,7 +355,7 @@ def test_what_is_signed_cannot_be_changed_by_accident_and_an_edit_withdraws_it(h
 
 def test_a_signature_is_withdrawn_by_hand_and_by_a_flag(host, widget, a_review):
     ui = widget.ui
-    press(ui.reviewRejectButton)
+    choose(ui.reviewRejectButton)
     press(ui.reviewSignOffButton)
     press(ui.reviewSignOffButton)
     assert not session_of(widget).isSignedOff
@@ -376,7 +377,7 @@ def test_the_files_hold_the_review(host, widget, a_review, tmp_path):
     brush(widget, a_mask(NOWHERE))
     settle(host, widget)
     press(ui.reviewCompleteButton)
-    press(ui.reviewCorrectedButton)
+    choose(ui.reviewCorrectedButton)
     ui.reviewCommentEdit.plainText = "Tail – “cut” off;\nmended: 2 slices"
     ui.reviewSlicesEdit.text = "4, 0-2"
     press(ui.reviewSignOffButton)
@@ -407,12 +408,12 @@ def test_the_files_hold_the_review(host, widget, a_review, tmp_path):
     assert anterior.volume_ml_after == pytest.approx((count + 1) * voxel_ml)
     assert (anterior.status, posterior.status, posterior.dice) == ("completed", "not started", 1.0)
 
-    for name, expected in (("case 7.seg.nrrd", labelsOf(node, volume)), ("case 7.ai.seg.nrrd", before)):
+    for name, expected in (("case 7.ai.seg.nrrd", before), ("case 7.seg.nrrd", labelsOf(node, volume))):
         loaded = slicer.util.loadSegmentation(str(tmp_path / name))
         np.testing.assert_array_equal(labelsOf(loaded, volume), expected)
     assert tag(node.GetSegmentation().GetSegment(ANTERIOR), "DICOM.SegmentAlgorithmType") == "SEMIAUTOMATIC"
     assert tag(node.GetSegmentation().GetSegment(POSTERIOR), "DICOM.SegmentAlgorithmType") == "AUTOMATIC"
-    corrected = slicer.util.getNode("case 7").GetSegmentation().GetSegment(ANTERIOR)
+    corrected = loaded.GetSegmentation().GetSegment(ANTERIOR)
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     assert logic.GetSegmentStatus(corrected) == logic.Completed
     assert corrected.GetName() == "Anterior"
@@ -446,7 +447,7 @@ def test_files_of_others_are_never_overwritten_silently(widget, a_review, tmp_pa
 @pytest.mark.parametrize("what", ["no folder", "full disk", "not permitted"])
 def test_a_save_that_fails_says_so_and_loses_nothing(host, widget, a_review, tmp_path, monkeypatch, what):
     ui = widget.ui
-    press(ui.reviewAcceptButton)
+    choose(ui.reviewAcceptButton)
     if what == "no folder":
         choose_folder(widget, tmp_path / "none")
     elif what == "not permitted":
@@ -495,8 +496,12 @@ def test_folder_and_name_are_asked_for_once_and_remembered(host, widget, a_revie
 
 @pytest.mark.parametrize(
     ("field", "text", "words"),
-    [("reviewSlicesEdit", "3-9", "no slices 3 to 9"), ("reviewSlicesEdit", "x", "is no slice")]
-    + [("reviewCaseEdit", "a/b", "is named"), ("reviewCaseEdit", "", "is named")],
+    [
+        ("reviewSlicesEdit", "3-9", "no slices 3 to 9"),
+        ("reviewSlicesEdit", "x", "is no slice"),
+        ("reviewCaseEdit", "a/b", "is named"),
+        ("reviewCaseEdit", "", "is named"),
+    ],
 )
 def test_what_makes_no_sense_is_said_and_nothing_is_saved(widget, a_review, tmp_path, field, text, words):
     getattr(widget.ui, field).text = text
@@ -547,7 +552,7 @@ def test_a_saved_review_opens_as_it_was(host, widget, a_review, tmp_path, monkey
     brush(widget, a_mask(NOWHERE))
     settle(host, widget)
     press(ui.reviewCompleteButton)
-    press(ui.reviewCorrectedButton)
+    choose(ui.reviewCorrectedButton)
     ui.reviewCommentEdit.plainText = "mended"
     press(ui.reviewSignOffButton)
     corrected, saved = labelsOf(node, volume), document_of(tmp_path)
@@ -573,7 +578,7 @@ def test_a_saved_review_opens_as_it_was(host, widget, a_review, tmp_path, monkey
     press(ui.reviewSignOffButton)
     press(ui.reviewRestoreButton)
     assert labelsOf(again, volume)[NOWHERE] == 0
-    press(ui.reviewAcceptButton)
+    choose(ui.reviewAcceptButton)
     press(ui.reviewSignOffButton)
     assert not ui.reviewConflictFrame.visible  # they are its own files
     document = document_of(tmp_path)
@@ -615,14 +620,13 @@ def test_a_review_that_cannot_be_opened_leaves_the_scene_alone(host, widget, a_r
 
 
 def test_a_saved_scene_brings_the_review_back(host, widget, a_review, tmp_path):
-    volume, node = a_review
     ui = widget.ui
     select(widget, ANTERIOR)
     brush(widget, a_mask(NOWHERE))
     settle(host, widget)
     press(ui.reviewCompleteButton)
     press(ui.reviewFlagButton)
-    press(ui.reviewCorrectedButton)
+    choose(ui.reviewCorrectedButton)
     ui.reviewCommentEdit.plainText = "first line; 50 % | done\nsecond: “line”"
     press(ui.reviewSaveButton)
     before = session_of(widget).state
@@ -698,7 +702,7 @@ def test_leaving_the_module_hands_keys_and_mouse_back(host, widget, a_review):
 
 
 def test_a_reloaded_module_goes_on_with_the_review(host, widget, a_review):
-    press(widget.ui.reviewRejectButton)
+    choose(widget.ui.reviewRejectButton)
     widget.ui.reviewCommentEdit.plainText = "typed a moment ago"
     again = host.reload("MambaSegment")
     again.panel.warmUp.want = lambda *_: None
@@ -714,12 +718,12 @@ def test_a_reloaded_module_goes_on_with_the_review(host, widget, a_review):
 def test_two_reviews_are_kept_apart(host, widget, a_review):
     _volume, first = a_review
     ui = widget.ui
-    press(ui.reviewAcceptButton)
+    choose(ui.reviewAcceptButton)
     _other, second = result_of_a_run("case 8")
     review_it(host, widget, second)
     assert not any(getattr(ui, name).checked for name in DECIDED)
     assert ui.reviewCaseEdit.text == "case 8"
-    press(ui.reviewRejectButton)
+    choose(ui.reviewRejectButton)
     ui.reviewSegmentationSelector.setCurrentNode(first)
     host.process_events()
     assert ui.reviewAcceptButton.checked

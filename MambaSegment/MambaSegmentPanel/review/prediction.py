@@ -67,7 +67,17 @@ def removePrediction(node: Any) -> None:
     for number in range(scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")):
         if predictionOf(scene.GetNthNodeByClass(number, "vtkMRMLSegmentationNode")) is node:
             return
-    scene.RemoveNode(node)
+    removeWithParts(node)
+
+
+def removeWithParts(node: Any) -> None:
+    """A node, and the display and storage nodes that are of no use without it."""
+    scene = node.GetScene()
+    parts = [node.GetNthDisplayNode(number) for number in range(node.GetNumberOfDisplayNodes())]
+    parts += [node.GetNthStorageNode(number) for number in range(node.GetNumberOfStorageNodes())]
+    for each in (node, *parts):
+        if each is not None and scene.IsNodePresent(each):
+            scene.RemoveNode(each)
 
 
 def isCompared(segmentationNode: Any) -> bool:

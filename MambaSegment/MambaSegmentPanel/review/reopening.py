@@ -16,7 +16,7 @@ from MambaSegmentLib.review.saving import ReviewFiles
 from ..provenance import Provenance
 from ..scene_io import imageVolumes
 from ..volume_out import volumeOf
-from .prediction import keepPrediction, predictionOf, removePrediction
+from .prediction import keepPrediction, predictionOf, removePrediction, removeWithParts
 from .state import Predicted, ReviewState, Saved
 from .statuses import setStatus
 
@@ -54,9 +54,10 @@ def reopenReview(path: Path) -> Reopened:
         _restore(node, document, path, volume)
     except BaseException:
         for each in loaded:
-            hidden = predictionOf(each)
-            slicer.mrmlScene.RemoveNode(each)  # one that is gone already is no harm
-            removePrediction(hidden)
+            if slicer.mrmlScene.IsNodePresent(each):
+                hidden = predictionOf(each)
+                removeWithParts(each)
+                removePrediction(hidden)
         raise
     return Reopened(node, tuple(warnings))
 
@@ -78,7 +79,7 @@ def _takePrediction(node: Any, predicted: Any) -> None:
     keepPrediction(node, [])
     hidden = predictionOf(node).GetSegmentation()
     hidden.DeepCopy(segmentation)
-    slicer.mrmlScene.RemoveNode(predicted)
+    removeWithParts(predicted)
 
 
 def _restore(node: Any, document: ReviewDocument, path: Path, volume: Any) -> None:

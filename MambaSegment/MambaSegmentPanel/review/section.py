@@ -72,10 +72,7 @@ class ReviewSection:
         self._measuring.connect("timeout()", self._showChange)
         self._connect()
         scene = slicer.mrmlScene
-        self._observers = [
-            (scene, scene.AddObserver(scene.NodeRemovedEvent, self._onNodeRemoved)),
-            (scene, scene.AddObserver(scene.EndImportEvent, self._onSceneLoaded)),
-        ]
+        self._observers = [(scene, scene.AddObserver(scene.NodeRemovedEvent, self._onNodeRemoved))]
         self._show()
 
     def close(self) -> None:
@@ -229,19 +226,13 @@ class ReviewSection:
     def _onNodeRemoved(self, scene: Any, _event: Any) -> None:
         gone = [identifier for identifier, each in self._sessions.items() if not scene.IsNodePresent(each.node)]
         for identifier in gone:
-            session, prediction = self._sessions[identifier], self._prediction[identifier]
-            name, wasShown = session.node.GetName(), session is self._session
+            name, prediction = self._sessions[identifier].node.GetName(), self._prediction[identifier]
             self._drop(identifier)
             removePrediction(prediction)
-            if wasShown:
-                self.editor.forget()
-                self._say(_("“{name}” was deleted, and its review with it.").format(name=name))
-                self._showOrLeave()
+            self._showOrLeave()
+            self._say(_("“{name}” was deleted, and its review with it.").format(name=name))
         if not gone:
             self._show()  # the model's result may be gone
-
-    def _onSceneLoaded(self, _scene: Any, _event: Any) -> None:
-        self.update()
 
     # --- seen or not
 
@@ -252,6 +243,8 @@ class ReviewSection:
     def _showOrLeave(self) -> None:
         if not self._isSeen:
             self._leave()
+            if self._session is None:
+                self.editor.forget()
             return
         assert self._session is not None
         self.editor.show(self._session.node, imageOf(self._session.node))
