@@ -49,13 +49,32 @@ def label_changes(
     """
     if before.shape != after.shape:
         raise ShapeError(f"labels of shape {before.shape} cannot be compared with labels of shape {after.shape}")
-    if before.dtype.kind != "u" or after.dtype.kind != "u":
-        raise ShapeError(f"labels must be unsigned integers, but are {before.dtype} and {after.dtype}")
+    for labels in (before, after):
+        _check_unsigned(labels)
     wanted = list(values)
-    length = max([int(before.max(initial=0)), int(after.max(initial=0)), *wanted]) + 1
+    length = max([_largest(before), _largest(after), *wanted]) + 1
     counts = np.zeros((3, length), np.int64)
     for one, other in zip(before, after, strict=True):
         counts[0] += np.bincount(one.ravel(), minlength=length)
         counts[1] += np.bincount(other.ravel(), minlength=length)
         counts[2] += np.bincount(one[one == other], minlength=length)
     return {value: LabelChange(*(int(count) for count in counts[:, value])) for value in wanted}
+
+
+def label_counts(labels: NDArray[np.unsignedinteger], values: Iterable[int]) -> dict[int, int]:
+    """Voxels of each label. Args, raises: as for `label_changes`."""
+    _check_unsigned(labels)
+    wanted = list(values)
+    counts = np.zeros(max([_largest(labels), *wanted]) + 1, np.int64)
+    for plane in labels:
+        counts += np.bincount(plane.ravel(), minlength=len(counts))
+    return {value: int(counts[value]) for value in wanted}
+
+
+def _largest(labels: NDArray[np.unsignedinteger]) -> int:
+    return int(labels.max(initial=0))
+
+
+def _check_unsigned(labels: NDArray[np.generic]) -> None:
+    if labels.dtype.kind != "u":
+        raise ShapeError(f"labels must be unsigned integers, but are {labels.dtype}")

@@ -24,6 +24,7 @@ from Testing.host.registry import standIn, stored
 
 _COLUMNS = ("", "", "Opacity", "Name", "Status")  # visible and colour are icons in Slicer
 _VISIBLE, _COLOR, _OPACITY, _NAME, _STATUS = range(len(_COLUMNS))
+_ICON_PX = 26
 _STATUS_TEXTS = ("Not started", "In progress", "Completed", "Flagged")
 _EVENTS = ("SegmentAdded", "SegmentRemoved", "SegmentModified", "SegmentsOrderModified")
 
@@ -71,9 +72,10 @@ class qMRMLSegmentsTableView(SceneWidget):
         self.__table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.__table.verticalHeader().hide()
         header = self.__table.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)  # icons in Slicer
+        header.setMinimumSectionSize(_ICON_PX)
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
-        header.setMinimumSectionSize(24)
+        for column, width in ((_VISIBLE, _ICON_PX), (_COLOR, _ICON_PX), (_OPACITY, 60), (_STATUS, 90)):
+            self.__table.setColumnWidth(column, width)
         self.__table.itemChanged.connect(self.__onItemChanged)
         self.__table.selectionModel().selectionChanged.connect(self.__onSelection)
         layout = QVBoxLayout(self)

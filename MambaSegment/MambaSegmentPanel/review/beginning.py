@@ -12,7 +12,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from MambaSegmentLib.errors import ConfigError
+from MambaSegmentLib.review.changes import label_counts
 from MambaSegmentLib.review.document import Grid, ReviewedImage, ReviewedModel, geometry_sha256, utc_text
+from MambaSegmentLib.review.measure import voxel_volume_ml
 
 from ..provenance import PREFIX
 from ..volume_out import volumeOf
@@ -93,19 +95,14 @@ def _predicted(segmentationNode: Any, identifiers: Sequence[str], state: ReviewS
     for identifier in identifiers:
         values[identifier] = valueFor(int(segmentation.GetSegment(identifier).GetLabelValue()), taken)
         taken.add(values[identifier])
-    volumes_ml = _volumes_ml(labelsOnGrid(segmentationNode, values, state.grid).array, state.grid, values.values())
+    counts = label_counts(labelsOnGrid(segmentationNode, values, state.grid).array, values.values())
+    voxel_ml = voxel_volume_ml(state.grid.spacing_mm)
     return {
-        identifier: Predicted(value, segmentation.GetSegment(identifier).GetName() or identifier, volumes_ml[value])
+        identifier: Predicted(
+            value, segmentation.GetSegment(identifier).GetName() or identifier, counts[value] * voxel_ml
+        )
         for identifier, value in values.items()
     }
-
-
-def _volumes_ml(labels: Any, grid: Grid, values: Any) -> dict[int, float]:
-    from MambaSegmentLib.review.changes import label_changes
-    from MambaSegmentLib.review.measure import voxel_volume_ml
-
-    voxel_ml = voxel_volume_ml(grid.spacing_mm)
-    return {value: change.after * voxel_ml for value, change in label_changes(labels, labels, values).items()}
 
 
 def _provenanceOf(segmentationNode: Any, otherwiseUtc: str) -> tuple[ReviewedModel, str, dict[str, Any]]:

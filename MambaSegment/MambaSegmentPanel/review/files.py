@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import vtk
 
-from MambaSegmentLib.review.changes import LabelChange, label_changes
+from MambaSegmentLib.review.changes import LabelChange, label_changes, label_counts
 from MambaSegmentLib.review.document import COMPLETED, ReviewDocument, ReviewedSegment, ReviewTimes, utc_text
 from MambaSegmentLib.review.measure import voxel_volume_ml
 
@@ -114,9 +114,7 @@ def _segments(session: ReviewSession, labels: Labels) -> list[ReviewedSegment]:
     """Of a segment that the reviewer removed an empty one stays, so that its loss is on record."""
     voxel_ml = voxel_volume_ml(session.state.grid.spacing_mm)
     names, statuses = session.names(), session.statuses()
-    counts = label_changes(
-        labels.corrected.array, labels.corrected.array, [each.value for each in session.state.predicted.values()]
-    )
+    counts = label_counts(labels.corrected.array, [entry.value for entry in session.state.predicted.values()])
     return [
         ReviewedSegment(
             names.get(identifier) or entry.name,
@@ -124,7 +122,7 @@ def _segments(session: ReviewSession, labels: Labels) -> list[ReviewedSegment]:
             statuses.get(identifier, COMPLETED),
             labels.changes[identifier].dice if identifier in labels.changes else None,
             entry.volume_ml,
-            counts[entry.value].after * voxel_ml,
+            counts[entry.value] * voxel_ml,
         )
         for identifier, entry in session.state.predicted.items()
     ]

@@ -41,18 +41,23 @@ def labelsOnGrid(segmentationNode: Any, values: Mapping[str, int], grid: Grid) -
     largest = max(values.values(), default=1)
     array = np.zeros(grid.size[::-1], np.uint8 if largest <= 255 else np.uint16)
     overlapping = outside = 0
+    isPainted = False  # one layer alone has no overlaps
     for layer in layersOf(segmentationNode):
         wanted = {label: values[each] for each, label in layer.labels.items() if each in values}
         if not wanted or layer.array.size == 0:
             continue
         piece, start = _onGrid(layer, grid)
-        painted = _table(wanted, piece, array.dtype)[piece]
-        inside, cut = commonPart((0, 0, 0), array.shape, start, painted.shape)
-        target = array[inside]
-        part = painted[cut]
-        outside += int(np.count_nonzero(painted)) - int(np.count_nonzero(part))
-        overlapping += int(np.count_nonzero((target > 0) & (part > 0)))
-        np.copyto(target, part, where=part > 0)
+        table = _table(wanted, piece, array.dtype)
+        inside, cut = commonPart((0, 0, 0), array.shape, start, piece.shape)
+        if piece[cut].shape != piece.shape:
+            outside += _painted(piece, table) - _painted(piece[cut], table)
+        for target, labels in zip(array[inside], piece[cut], strict=True):  # by planes, which stay in the cache
+            if labels.any():
+                part = table[labels]
+                if isPainted:
+                    overlapping += int(np.count_nonzero((target > 0) & (part > 0)))
+                np.copyto(target, part, where=part > 0)
+        isPainted = True
     return GridLabels(array, tuple(_warnings(overlapping, outside)))
 
 
@@ -73,6 +78,10 @@ def _table(wanted: Mapping[int, int], piece: np.ndarray, dtype: np.dtype) -> np.
     for label, value in wanted.items():
         table[label] = value
     return table
+
+
+def _painted(piece: np.ndarray, table: np.ndarray) -> int:
+    return sum(int(np.count_nonzero(table[plane])) for plane in piece)
 
 
 def _onGrid(layer: Layer, grid: Grid) -> tuple[np.ndarray, tuple[int, int, int]]:

@@ -11,6 +11,8 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
+from MambaSegmentLib.review.changes import LabelChange
+
 BINARY_LABELMAP = "Binary labelmap"
 
 
@@ -48,12 +50,9 @@ class Layer:
         return slicer.util.arrayFromVTKMatrix(matrix)
 
 
-def maskOf(segmentationNode: Any, identifier: str) -> tuple[np.ndarray, Layer] | None:
-    """The voxels of one segment as bool on its label map; None where it has none."""
-    for layer in layersOf(segmentationNode):
-        if identifier in layer.labels:
-            return layer.array == layer.labels[identifier], layer
-    return None
+def layerOf(segmentationNode: Any, identifier: str) -> Layer | None:
+    """The one that holds a segment."""
+    return next((layer for layer in layersOf(segmentationNode) if identifier in layer.labels), None)
 
 
 def commonPart(
@@ -67,6 +66,22 @@ def commonPart(
         one.append(slice(begin - a, end - a))
         other.append(slice(begin - b, end - b))
     return tuple(one), tuple(other)
+
+
+def changeBetween(before: Layer, after: Layer, identifier: str) -> LabelChange:
+    """How a segment differs in two label maps whose voxels are counted from the same place."""
+    one, other = before.array, after.array
+    label, otherLabel = before.labels[identifier], after.labels[identifier]
+    inOne, inOther = commonPart(before.start, one.shape, after.start, other.shape)
+    common = sum(
+        int(np.count_nonzero((plane == label) & (otherPlane == otherLabel)))
+        for plane, otherPlane in zip(one[inOne], other[inOther], strict=True)  # by planes, which stay in the cache
+    )
+    return LabelChange(_count(one, label), _count(other, otherLabel), common)
+
+
+def _count(array: np.ndarray, label: int) -> int:
+    return sum(int(np.count_nonzero(plane == label)) for plane in array)
 
 
 def layersOf(segmentationNode: Any) -> list[Layer]:

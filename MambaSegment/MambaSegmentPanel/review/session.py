@@ -8,15 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from MambaSegmentLib.review.changes import LabelChange
 from MambaSegmentLib.review.document import COMPLETED, FLAGGED, IN_PROGRESS, ReviewedSlices, utc_text
 
 from .beginning import valueFor
 from .clock import ReviewClock
 from .edits import Edits, EditWatcher
-from .layers import commonPart, maskOf
+from .layers import changeBetween, layerOf
 from .prediction import predictionOf
 from .rules import SignOff, nextSegment, statusAfterEdit, whyNotSignedOff
 from .state import Predicted, Saved, stateOf
@@ -94,16 +92,11 @@ class ReviewSession:
     def changeOf(self, identifier: str) -> LabelChange | None:
         """How a segment differs from the model's; None where that cannot be told."""
         prediction = predictionOf(self.node)
-        before = None if prediction is None else maskOf(prediction, identifier)
-        after = maskOf(self.node, identifier)
-        if before is None or after is None:
+        before = None if prediction is None else layerOf(prediction, identifier)
+        after = layerOf(self.node, identifier)
+        if before is None or after is None or abs(before.ijkToWorld - after.ijkToWorld).max() > _SAME_PLACE_MM:
             return None
-        (one, first), (other, second) = before, after
-        if abs(first.ijkToWorld - second.ijkToWorld).max() > _SAME_PLACE_MM:
-            return None
-        inOne, inOther = commonPart(first.start, one.shape, second.start, other.shape)
-        common = int(np.count_nonzero(one[inOne] & other[inOther]))
-        return LabelChange(int(np.count_nonzero(one)), int(np.count_nonzero(other)), common)
+        return changeBetween(before, after, identifier)
 
     # --- decision
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from MambaSegmentLib.errors import ShapeError
-from MambaSegmentLib.review.changes import LabelChange, label_changes
+from MambaSegmentLib.review.changes import LabelChange, label_changes, label_counts
 from MambaSegmentLib.review.measure import dice_per_label
 
 LABELS = arrays(np.uint8, (2, 3, 4), elements=st.integers(0, 4))
@@ -23,6 +23,7 @@ def test_by_hand():
     assert changes[1].is_changed and changes[1].dice == 0.5
     assert not changes[5].is_changed and changes[5].dice == 1.0
     assert not changes[300].is_changed and changes[300].dice is None
+    assert label_counts(after, [1, 5, 300]) == {1: 2, 5: 1, 300: 0}
 
 
 @given(LABELS, LABELS)
@@ -38,5 +39,7 @@ def test_arrays_of_other_shapes_or_kinds_are_refused():
     labels = np.zeros((1, 2, 3), np.uint8)
     with pytest.raises(ShapeError, match="cannot be compared"):
         label_changes(labels, labels[:, :1], [1])
+    with pytest.raises(ShapeError, match="unsigned"):
+        label_counts(labels.astype(bool), [1])
     with pytest.raises(ShapeError, match="unsigned"):
         label_changes(labels, labels.astype(np.float32), [1])
