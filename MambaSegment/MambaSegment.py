@@ -3,13 +3,10 @@
 Neither this file nor anything it imports imports torch: networks run in a process of their own.
 """
 
-import importlib.util
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -28,21 +25,26 @@ except ModuleNotFoundError:  # a source checkout, where the library lies beside 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     import MambaSegmentLib  # noqa: F401  (to fail here, with a clear message, rather than in the middle of a click)
 
-from MambaSegmentPanel.batches import NodesReport, segmentFolder, segmentNodes
+from MambaSegmentPanel.batch_job import BatchCallbacks, BatchJob
+from MambaSegmentPanel.batches import NodesReport, beginFiles, beginVolumes, casesOf, segmentFolder, segmentNodes
 from MambaSegmentPanel.dependencies import missingPackages, torchIsInstalled
 from MambaSegmentPanel.job import Callbacks, SegmentationJob
 from MambaSegmentPanel.panel import Panel
 from MambaSegmentPanel.parameter_node import MambaSegmentParameterNode
+from MambaSegmentPanel.preferences import Preferences
+from MambaSegmentPanel.sample_data import registerSamples
 from MambaSegmentPanel.segmenter import Segmenter, optionsOf
+from MambaSegmentPanel.self_test import SelfTest
 from MambaSegmentPanel.shell_line import ShellExample, shellExample
-
-from MambaSegmentLib.errors import Cancelled
+from MambaSegmentPanel.torch_build import nvidiaDriverIsThere, torchIsForCpuOnly
 
 if TYPE_CHECKING:
+    from MambaSegmentLib.batch.cases import Case
     from MambaSegmentLib.batch.report import Report
     from MambaSegmentLib.store import StoredModel
 
 HOMEPAGE = "https://github.com/MambaSegment/SlicerMambaSegment"
+TUTORIAL = f"{HOMEPAGE}/blob/main/docs/tutorial.md"
 REQUIREMENTS = Path(__file__).resolve().parent / "Resources" / "requirements.txt"
 
 
@@ -58,13 +60,14 @@ class MambaSegment(ScriptedLoadableModule):
         self.parent.helpText = _(
             "Segmentation networks built on selective state-space models (Mamba). Choose a volume and a model, press "
             "Segment, and get named segments beside the volume. For research only: not for diagnosis or "
-            'treatment. See the <a href="{homepage}">documentation</a>.'
-        ).format(homepage=HOMEPAGE)
+            'treatment. See the <a href="{tutorial}">tutorial</a> and the <a href="{homepage}">documentation</a>.'
+        ).format(tutorial=TUTORIAL, homepage=HOMEPAGE)
         self.parent.acknowledgementText = _(
             "Mamba: A. Gu and T. Dao, arXiv:2312.00752. LightM-UNet: W. Liao et al., arXiv:2403.05246. "
             "The shipped model was trained on Task04_Hippocampus of the Medical Segmentation Decathlon "
             "(M. Antonelli et al., Nature Communications 13, 4128, 2022), CC BY-SA 4.0."
         )
+        slicer.app.connect("startupCompleted()", registerSamples)
 
 
 class MambaSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -102,9 +105,12 @@ class MambaSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self):
         self.initializeParameterNode()
+        self.panel.enter()
 
     def exit(self):
         self.setParameterNode(None)
+        if self.panel is not None:
+            self.panel.exit()
 
     def onSceneStartClose(self, _caller, _event):
         self.setParameterNode(None)
@@ -157,6 +163,7 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
     def __init__(self, parent=None):
         ScriptedLoadableModuleLogic.__init__(self, parent)
         self.segmenter = Segmenter()
+        Preferences().apply()
 
     def segment(self, volumeNode, model="hippocampus-t1", *, output=None, onProgress=None, **options):
         """Segment a volume and wait for the result; the application stays awake meanwhile.
@@ -183,6 +190,7 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
         model="hippocampus-t1",
         *,
         output=None,
+        replace=None,
         onProgress=None,
         onDone=None,
         onFailed=None,
@@ -191,6 +199,8 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
         """Begin to segment and return at once; arguments as for `segment`.
 
         Args:
+            replace: ids of segments of `output` that the new ones take the place of once they are there, with their
+                fingerprints (`MambaSegmentPanel/edits.py`); None only adds.
             onDone: called with the segmentation node. onFailed: called with the error, an exception.
         Returns:
             The job, with `cancel()`, `isOver` and `outcome`.
@@ -198,7 +208,9 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
             MambaSegmentError: nothing was begun, since the model, the nodes or the options cannot be used.
         """
         callbacks = Callbacks(onProgress, onDone, onFailed)
-        return self.segmenter.begin(volumeNode, model, optionsOf(**options), output=output, callbacks=callbacks)
+        return self.segmenter.begin(
+            volumeNode, model, optionsOf(**options), output=output, replace=replace, callbacks=callbacks
+        )
 
     def segmentNodes(
         self, cases, model="hippocampus-t1", *, reportFolder=None, onProgress=None, **options
@@ -250,6 +262,49 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
             onFailure=onFailure,
         )
 
+    def segmentFolderAsync(
+        self,
+        source,
+        outputFolder,
+        model="hippocampus-t1",
+        *,
+        ending=".seg.nrrd",
+        callbacks=None,
+        **options,
+    ) -> BatchJob:
+        """Begin what `segmentFolder` does and return at once.
+
+        Args:
+            callbacks: a `MambaSegmentPanel.batch_job.BatchCallbacks`: onProgress, onCase, onOver.
+        Returns:
+            The batch, with `cancel()`, `isOver`, `error`, `report` and `names`.
+        Raises:
+            MambaSegmentError: nothing was begun, since the source, the folder or the model cannot be used.
+        """
+        options = optionsOf(**{"statistics": True, **options})
+        callbacks = callbacks or BatchCallbacks()
+        return beginFiles(
+            self.segmenter, source, model, outputFolder, ending=ending, options=options, callbacks=callbacks
+        )
+
+    def segmentVolumesAsync(
+        self, cases, model="hippocampus-t1", *, reportFolder=None, callbacks=None, **options
+    ) -> BatchJob:
+        """Begin what `segmentNodes` does and return at once; as `segmentFolderAsync`.
+
+        Args:
+            cases: `MambaSegmentPanel.batch_volumes.VolumesCase` objects.
+        """
+        options = optionsOf(**{"statistics": True, **options})
+        callbacks = callbacks or BatchCallbacks()
+        return beginVolumes(
+            self.segmenter, cases, model, options=options, reportFolder=reportFolder, callbacks=callbacks
+        )
+
+    def casesOfFolder(self, source, model="hippocampus-t1") -> "list[Case]":
+        """What `segmentFolder` would do, in its order. Raises: ConfigError, when there is nothing to do."""
+        return casesOf(source, model)
+
     def warmUp(self, model="hippocampus-t1", **options):
         """Start the worker and load the model, so that the first click need not wait; returns at once."""
         self.segmenter.load(model, optionsOf(**options))
@@ -274,97 +329,36 @@ class MambaSegmentLogic(ScriptedLoadableModuleLogic):
 
         return list_models()
 
+    def mayRemoveModel(self, model: "StoredModel") -> bool:
+        """Whether a model of the store is the user's own."""
+        from MambaSegmentLib.store import is_users_own
+
+        return is_users_own(model.path)
+
+    def removeModel(self, name: str):
+        """Delete the file of a model; the worker, which may have it open, is ended first.
+
+        Raises:
+            BundleError: it is none of the user's own, or cannot be deleted.
+        """
+        from MambaSegmentLib.fetching.models import remove_model
+
+        self.segmenter.close()
+        remove_model(name)
+
     def missingPackages(self) -> list[str]:
         return missingPackages(REQUIREMENTS)
 
     def torchIsInstalled(self) -> bool:
         return torchIsInstalled()
 
+    def gpuIsIdle(self) -> bool:
+        """Whether this computer has a graphics card that the installed build of PyTorch cannot use."""
+        return nvidiaDriverIsThere() and torchIsForCpuOnly()
+
     def shellExample(self, model: "StoredModel | None", volumeNode=None) -> ShellExample:
         return shellExample(model, volumeNode)
 
 
-class MambaSegmentTest(ScriptedLoadableModuleTest):
-    """Self-test, started from the developer tools of the panel or by ctest."""
-
-    def setUp(self):
-        slicer.mrmlScene.Clear()
-        self.logic = slicer.util.getModuleLogic("MambaSegment")  # whose worker ends with the application
-
-    def test_shippedModelHasACard(self):
-        cards = {model.name: model.manifest for model in self.logic.installedModels()}
-        assert "hippocampus-t1" in cards
-        assert cards["hippocampus-t1"] is not None, "its file cannot be read"
-
-    def test_choicesAreKeptInTheScene(self):
-        volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "T1")
-        node = self.logic.getParameterNode()
-        node.inputVolume, node.model = volume, "hippocampus-t1"
-        again = self.logic.getParameterNode()
-        assert (again.inputVolume.GetID(), again.model) == (volume.GetID(), "hippocampus-t1")
-
-    def test_shellLineNamesModelAndResult(self):
-        model = next(model for model in self.logic.installedModels() if model.name == "hippocampus-t1")
-        line = self.logic.shellExample(model).line
-        assert "-m hippocampus-t1" in line
-        assert ".seg.nrrd" in line
-
-    def test_segmentsAPhantomAgainAndAfterCancel(self):
-        if not self._canSegment():
-            return
-        volume = self._phantom()
-        node = self.logic.segment(volume, "hippocampus-t1")
-        voxels = [self._voxels(node, volume, number) for number in (1, 2)]
-        assert all(1000 < count < 4000 for count in voxels), voxels
-        assert node.GetTransformNodeID() == volume.GetTransformNodeID()
-        job = self.logic.segmentAsync(volume, "hippocampus-t1", onProgress=lambda _: job.cancel())
-        try:
-            self.logic.segmenter.wait(job)
-            raise AssertionError("a cancelled job gave a result")
-        except Cancelled:
-            pass
-        again = self.logic.segment(volume, "hippocampus-t1", output=node)
-        assert again.GetSegmentation().GetNumberOfSegments() == 4
-
-    def test_savedAndLoadedItIsTheSame(self):
-        if not self._canSegment():
-            return
-        volume = self._phantom()
-        node = self.logic.segment(volume, "hippocampus-t1")
-        expected = self._voxels(node, volume, 1)
-        with tempfile.TemporaryDirectory() as folder:
-            path = str(Path(folder) / "result.seg.nrrd")
-            assert slicer.util.saveNode(node, path)
-            slicer.mrmlScene.RemoveNode(node)
-            again = slicer.util.loadSegmentation(path)
-        assert self._voxels(again, volume, 1) == expected
-        assert again.GetSegmentation().GetSegment("Segment_1").GetName() == "Anterior hippocampus"
-
-    def test_aFolder(self):
-        if not self._canSegment():
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            images, labels = Path(folder) / "images", Path(folder) / "labels"
-            images.mkdir()
-            assert slicer.util.saveNode(self._phantom(), str(images / "phantom.nrrd"))
-            report = self.logic.segmentFolder(images, labels, "hippocampus-t1").to_json()
-            assert (report["done"], report["failed"]) == (1, 0), report
-            assert (labels / "phantom.seg.nrrd").is_file()
-
-    def _canSegment(self):
-        """Without PyTorch there is nothing to test: installing it is for the user to decide."""
-        if importlib.util.find_spec("torch") is not None and not self.logic.missingPackages():
-            return True
-        self.delayDisplay("PyTorch or another package is not installed: nothing was segmented")
-        return False
-
-    def _phantom(self):
-        from MambaSegmentLib.phantom import hippocampus_phantom
-
-        image = hippocampus_phantom().image
-        lpsToRas = np.diag([-1.0, -1.0, 1.0, 1.0])
-        return slicer.util.addVolumeFromArray(image.array, ijkToRAS=lpsToRas @ image.ijk_to_lps, name="phantom")
-
-    def _voxels(self, segmentationNode, volumeNode, number):
-        mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, f"Segment_{number}", volumeNode)
-        return int(np.count_nonzero(mask))
+class MambaSegmentTest(SelfTest, ScriptedLoadableModuleTest):
+    """Self-test, started from the developer tools of the panel or by ctest; see MambaSegmentPanel/self_test.py."""

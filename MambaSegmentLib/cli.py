@@ -18,6 +18,7 @@ from .batch.cli import add_effort, add_input_rules, add_region, memory_limit_byt
 from .batch.cli import add_parser as _add_batch
 from .console import ProgressPrinter, stoppable, tolerate_any_text, write_crash_log
 from .errors import BundleError, ConfigError, MambaSegmentError, ResourceError
+from .fetching.cli import add_parsers as _add_fetching
 from .importing.cli import add_parser as _add_import
 from .openmp import let_waiting_threads_sleep
 from .progress import Progress
@@ -142,7 +143,7 @@ def _add_extras(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_models(commands: Any) -> None:
-    parser = commands.add_parser("models", help="look at models, import others", allow_abbrev=False)
+    parser = commands.add_parser("models", help="look at models, add, import and remove them", allow_abbrev=False)
     actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     listing = actions.add_parser("list", help="the models known by name")
     _add_json(listing)
@@ -163,6 +164,7 @@ def _add_models(commands: Any) -> None:
     verify.add_argument("models", nargs="+", metavar="MODEL", help="a .safetensors file or a stored model")
     verify.set_defaults(run=_models_verify)
     _add_import(actions)
+    _add_fetching(actions)
 
 
 def _add_doctor(commands: Any) -> None:

@@ -13,9 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from .progress import Progress
+from .progress import CancelToken, Progress
 
 _BAR_CELLS = 24
+_PATIENCE_S = 2.0  # for work that was told to stop
+_CANCELLED = 130
 _PLAIN_EVERY_S = 5.0  # in a log file nobody wants a line per tile
 
 
@@ -79,6 +81,22 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def end_with_input(cancel: CancelToken) -> None:
+    """Cancel once standard input ends, as a program does that closes its end of the pipe, or dies; and then end.
+
+    Returns at once. A step that does not look at `cancel` in time (a connection that says nothing) is not waited for.
+    """
+
+    def wait() -> None:
+        while sys.stdin.buffer.read(1 << 10):
+            pass
+        cancel.cancel()
+        time.sleep(_PATIENCE_S)
+        os._exit(_CANCELLED)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def write_crash_log(program: str, arguments: Sequence[str], problem: BaseException) -> Path | None:

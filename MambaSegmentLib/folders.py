@@ -8,7 +8,9 @@ import os
 import sys
 from pathlib import Path
 
+USER_MODELS_VARIABLE = "MAMBASEGMENT_USER_MODELS"  # a site, or a shell, names the folder of a user's own models
 _NAME = "mambasegment"
+_chosen_models_folder: list[Path] = []  # at most one, see `use_models_folder`
 
 
 def data_folder() -> Path:
@@ -18,6 +20,23 @@ def data_folder() -> Path:
     except ModuleNotFoundError:
         return _data_folder(sys.platform)
     return platformdirs.user_data_path(_NAME, appauthor=False)
+
+
+def user_models_folder() -> Path:
+    """Where a user's own models lie; not created by looking.
+
+    The environment variable MAMBASEGMENT_USER_MODELS names it, else the program that uses the library
+    (`use_models_folder`), else it lies in the data folder.
+    """
+    named = os.environ.get(USER_MODELS_VARIABLE, "").strip()
+    if named:
+        return Path(named)
+    return _chosen_models_folder[0] if _chosen_models_folder else data_folder() / "models"
+
+
+def use_models_folder(folder: Path | None) -> None:
+    """For a program with settings of its own: keep the user's models there, in this process; None as usual."""
+    _chosen_models_folder[:] = [] if folder is None else [folder]
 
 
 def log_folder() -> Path:

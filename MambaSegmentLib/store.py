@@ -2,7 +2,8 @@
 
 Looked through in this order; the first file of a name wins:
 1. the folders of the environment variable MAMBASEGMENT_MODELS (several separated as in PATH),
-2. the user's own models, in the folder that the platform keeps for application data,
+2. the user's own models, in the folder that MAMBASEGMENT_USER_MODELS names, else in the one that the platform keeps
+   for application data,
 3. the models that come with the module.
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from .bundle import ENDING, read_manifest
 from .errors import BundleError
-from .folders import data_folder
+from .folders import user_models_folder
 from .manifest import Manifest
 
 ENVIRONMENT_VARIABLE = "MAMBASEGMENT_MODELS"
@@ -75,7 +76,12 @@ def model_folders() -> list[Path]:
 
 def user_folder() -> Path:
     """Where the user's own models lie; not created by looking."""
-    return data_folder() / "models"
+    return user_models_folder()
+
+
+def is_users_own(path: Path) -> bool:
+    """Whether a model's file lies in the user's folder, and so may be removed."""
+    return path.resolve().parent == user_folder().resolve()
 
 
 def _shipped_folders() -> list[Path]:

@@ -1,27 +1,64 @@
-"""Many cases from the console: the files of a folder, or volumes of the scene; one that fails never stops the rest."""
+"""Batches, begun and not waited for; the console's methods that wait are made of them."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from MambaSegmentLib.errors import Cancelled, MambaSegmentError
-from MambaSegmentLib.progress import CancelToken, Progress
-from MambaSegmentLib.worker.blocking import InternalError, error_of
-from MambaSegmentLib.worker.protocol import Failed, Load, Options, Result, Segment
+from MambaSegmentLib.batch.outcome import FAILED
+from MambaSegmentLib.progress import Progress
+from MambaSegmentLib.worker.protocol import Options
 
+from .batch_files import FilesWork
+from .batch_job import BatchCallbacks, BatchJob, CaseState, Work
+from .batch_volumes import VolumesCase, VolumesWork, consoleCase
 from .segmenter import Segmenter, modelOf
 
 if TYPE_CHECKING:
     from MambaSegmentLib.batch.cases import Case
     from MambaSegmentLib.batch.outcome import Outcome
     from MambaSegmentLib.batch.report import Report
-    from MambaSegmentLib.manifest import Manifest
 
 OnProgress = Callable[[Progress], None]
+
+
+def casesOf(source: str | Path, model: str | Path) -> list[Case]:
+    """The cases that a folder, a pattern or a table means to a model. Raises: ConfigError, BundleError."""
+    from MambaSegmentLib.batch.cases import find_cases
+
+    _, manifest = modelOf(model)
+    return find_cases(str(source), [channel.name for channel in manifest.channels])
+
+
+def beginFiles(
+    segmenter: Segmenter,
+    source: str | Path,
+    model: str | Path,
+    folder: str | Path,
+    *,
+    ending: str,
+    options: Options,
+    callbacks: BatchCallbacks,
+) -> BatchJob:
+    """See `MambaSegmentLogic.segmentFolderAsync`."""
+    cases = casesOf(source, model)
+    work = FilesWork(segmenter.worker, cases, modelOf(model), options, folder=Path(folder), ending=ending)
+    return _begin(segmenter, work, callbacks)
+
+
+def beginVolumes(
+    segmenter: Segmenter,
+    cases: Sequence[VolumesCase],
+    model: str | Path,
+    *,
+    options: Options,
+    reportFolder: str | Path | None,
+    callbacks: BatchCallbacks,
+) -> BatchJob:
+    """See `MambaSegmentLogic.segmentVolumesAsync`."""
+    return _begin(segmenter, _volumesWork(segmenter, cases, model, options, reportFolder), callbacks)
 
 
 def segmentFolder(
@@ -36,43 +73,14 @@ def segmentFolder(
     onFailure: Callable[[Outcome], None] | None,
 ) -> Report:
     """See `MambaSegmentLogic.segmentFolder`."""
-    from MambaSegmentLib.batch.cases import find_cases
-    from MambaSegmentLib.batch.run import Plan, run_batch
 
-    path, manifest = modelOf(model)
-    cases = find_cases(str(source), [channel.name for channel in manifest.channels])
-    plan = Plan(Path(folder), _facts(manifest), ending, _ofLabels(options))
-    token = segmenter.newToken()
-    files = _Files(segmenter, str(path), options, token)
-    try:
-        return run_batch(cases, plan, files.segment, progress=onProgress, on_failure=onFailure, cancel=token)
-    finally:
-        segmenter.dropToken(token)
+    def onCase(_number: int, state: CaseState) -> None:
+        if state.status == FAILED and onFailure is not None and state.outcome is not None:
+            onFailure(state.outcome)
 
-
-class _Files:
-    """Does the cases of a folder with the module's worker, the model loaded before the first of them."""
-
-    def __init__(self, segmenter: Segmenter, model: str, options: Options, token: CancelToken) -> None:
-        self._segmenter, self._model, self._options, self._token = segmenter, model, options, token
-        self._loaded = False
-
-    def segment(self, case: Case, output: Path) -> Result | Failed:
-        """Raises: MambaSegmentError, when the model or the device cannot be used, and so no case can be done."""
-        client = self._segmenter.worker.client
-        if not self._loaded:
-            self._load()
-        inputs = tuple(str(path) for path in case.inputs)
-        return self._ask(Segment(client.new_job(), inputs, self._model, str(output), self._options))
-
-    def _load(self) -> None:
-        answer = self._ask(Load(self._segmenter.worker.client.new_job(), self._model, self._options))
-        if isinstance(answer, Failed):
-            raise error_of(answer)
-        self._loaded = True
-
-    def _ask(self, command: Segment | Load) -> Result | Failed:
-        return self._segmenter.ask(command, self._token)
+    callbacks = BatchCallbacks(onProgress, onCase)
+    job = beginFiles(segmenter, source, model, folder, ending=ending, options=options, callbacks=callbacks)
+    return job.wait()
 
 
 @dataclass(frozen=True)
@@ -98,70 +106,26 @@ def segmentNodes(
     onProgress: OnProgress | None,
 ) -> NodesReport:
     """See `MambaSegmentLogic.segmentNodes`."""
-    from MambaSegmentLib.batch.report import Report, write_report
+    work = _volumesWork(segmenter, [consoleCase(nodes) for nodes in cases], model, options, reportFolder)
+    report = _begin(segmenter, work, BatchCallbacks(onProgress)).wait()
+    return NodesReport(report, tuple(work.nodes))
 
-    _, manifest = modelOf(model)
-    outcomes: list[Outcome] = []
-    nodes: list[Any | None] = []
-    token = segmenter.newToken()
+
+def _volumesWork(
+    segmenter: Segmenter,
+    cases: Sequence[VolumesCase],
+    model: str | Path,
+    options: Options,
+    reportFolder: str | Path | None,
+) -> VolumesWork:
+    folder = None if reportFolder is None else Path(reportFolder)
+    return VolumesWork(segmenter, cases, (model, modelOf(model)[1]), options, reportFolder=folder)
+
+
+def _begin(segmenter: Segmenter, work: Work, callbacks: BatchCallbacks) -> BatchJob:
     try:
-        for number, case in enumerate(cases):
-            token.raise_if_cancelled()
-            if onProgress is not None:
-                onProgress(Progress("batch", number, len(cases)))
-            outcome, node = _oneOfNodes(segmenter, case, model, options, token)
-            outcomes.append(outcome)
-            nodes.append(node)
-        if onProgress is not None:
-            onProgress(Progress("batch", len(cases), len(cases), 0.0))
-    finally:
-        segmenter.dropToken(token)
-        report = Report(_facts(manifest), len(cases), 0, outcomes)
-        if reportFolder is not None:
-            Path(reportFolder).mkdir(parents=True, exist_ok=True)
-            write_report(report, Path(reportFolder))
-    return NodesReport(report, tuple(nodes))
-
-
-def _oneOfNodes(
-    segmenter: Segmenter, case: Any, model: str | Path, options: Options, token: CancelToken
-) -> tuple[Outcome, Any | None]:
-    from MambaSegmentLib.batch.outcome import DONE, FAILED, Outcome
-
-    started = time.monotonic()
-    facts: dict[str, Any] = {"status": FAILED, "output": ""}
-    node = None
-    try:
-        job = segmenter.begin(case, model, options)
-        node = segmenter.wait(job)
-    except (MambaSegmentError, InternalError) as problem:
-        if isinstance(problem, Cancelled) and token.cancelled:
-            raise
-        facts |= {"kind": type(problem).__name__, "message": str(problem)}
-    else:
-        facts |= {"status": DONE, "output": node.GetName(), "warnings": job.outcome.warnings}
-        facts["segments"] = tuple(_kept(entry) for entry in job.outcome.segments)
-    names = _namesOf(case)
-    seconds = round(time.monotonic() - started, 3)
-    return Outcome(case=names[0], inputs=names, fingerprint="", seconds=seconds, **facts), node
-
-
-def _namesOf(case: Any) -> tuple[str, ...]:
-    nodes = list(case.values()) if isinstance(case, Mapping) else case if isinstance(case, list | tuple) else [case]
-    return tuple("None" if node is None else node.GetName() for node in nodes) or ("no volume",)
-
-
-def _kept(segment: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: segment[key] for key in ("value", "name", "voxels", "volume_ml") if key in segment}
-
-
-def _ofLabels(options: Options) -> dict[str, Any]:
-    """The options that make other labels, noted as `mambasegment batch` does: one goes on where the other stopped."""
-    usual = Options()
-    others = {entry.name for entry in fields(options)} - {"device", "overlap", "statistics"}
-    changed = {name: getattr(options, name) for name in others if getattr(options, name) != getattr(usual, name)}
-    return {"overlap": options.overlap, **changed}
-
-
-def _facts(manifest: Manifest) -> dict[str, Any]:
-    return {"name": manifest.name, "version": manifest.version, "sha256": manifest.sha256}
+        post = segmenter.worker.transport.post
+        return segmenter.keep(lambda onOver: BatchJob(work, post, callbacks, onOver))
+    except BaseException:  # there is no Python for a worker
+        work.close()
+        raise

@@ -16,7 +16,7 @@ from .volume_guess import Candidate, guessed
 if TYPE_CHECKING:
     from MambaSegmentLib.manifest import Channel
 
-_ROW_OF_FIRST = 1  # in the form; the model is above
+_ROW_OF_FIRST = 2  # in the form; the model and a line about it are above
 
 
 class ChannelInputs:

@@ -24,6 +24,7 @@ from MambaSegmentLib.segments import SegmentInfo
 from MambaSegmentLib.worker.blocking import error_of
 from MambaSegmentLib.worker.protocol import Failed, JobProgress, Options, Result, Segment
 
+from .edits import fingerprints, isSame, markAsMade
 from .label_file import LABEL_ENDING, readLabels
 from .provenance import Provenance
 from .segmentation_in import addSegments, checkTarget, newSegmentation
@@ -48,6 +49,8 @@ class Request:
         volumeNodes: one for each channel, in the order of the model's.
         model: the file.
         output: a segmentation node to add to; None makes a new one.
+        replace: ids of segments in it that the new ones take the place of, with the fingerprint of each (`edits.py`):
+            one that was changed since stays.
     """
 
     volumeNodes: tuple[Any, ...]
@@ -55,6 +58,7 @@ class Request:
     manifest: Manifest
     options: Options = field(default_factory=Options)
     output: Any | None = None
+    replace: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def provenance(self) -> Provenance:
@@ -234,6 +238,7 @@ class SegmentationJob:
         node, made = self._target(first)
         try:
             self.outcome.segmentIds = addSegments(node, labels, first, segments, self.request.provenance)
+            markAsMade(node, self.outcome.segmentIds)
         except BaseException:
             if made:
                 self._scene.RemoveNode(node)
@@ -242,7 +247,8 @@ class SegmentationJob:
         if self.outcome.inputChanged:
             _log.warning("the voxels of %s were changed during the segmentation of what they were", first.GetName())
         self.outcome.segments = result.segments
-        self.outcome.warnings = tuple(map(self._readable, result.warnings))
+        kept = [] if made else _removeUnchanged(node, self.request.replace)
+        self.outcome.warnings = (*map(self._readable, result.warnings), *kept)
         for warning in self.outcome.warnings:
             _log.warning("%s", warning)
         self.outcome.timings |= {**result.timings, IMPORT: time.perf_counter() - started}
@@ -315,6 +321,20 @@ class SegmentationJob:
                 callback(argument)
         except Exception:
             _log.exception("a callback of a segmentation failed")
+
+
+def _removeUnchanged(segmentationNode: Any, replace: Mapping[str, str]) -> list[str]:
+    """Take out what is replaced; what was edited while the network worked stays, and a sentence says so."""
+    segmentation = segmentationNode.GetSegmentation()
+    present = [identifier for identifier in replace if segmentation.GetSegment(identifier) is not None]
+    kept = []
+    for identifier, fingerprint in fingerprints(segmentation, present).items():
+        if isSame(fingerprint, replace[identifier]):
+            segmentation.RemoveSegment(identifier)
+        else:
+            name = segmentation.GetSegment(identifier).GetName()
+            kept.append(f"the segment {name!r} was edited meanwhile, so it was not replaced; the new one is beside it")
+    return kept
 
 
 def _content(node: Any) -> tuple[Any, ...]:

@@ -7,6 +7,8 @@ from slicer.i18n import tr as _
 from MambaSegmentLib.errors import BundleError, MambaSegmentError, ResourceError
 from MambaSegmentLib.worker.blocking import InternalError
 
+from .volume_out import NO_SPACE
+
 
 def messageAndAdvice(error: Exception) -> tuple[str, str]:
     """Two texts, the second may be empty. A worker's advice is in the notes of the error."""
@@ -26,6 +28,8 @@ def asSentence(text: str) -> str:
 
 def _adviceFor(error: MambaSegmentError) -> str:
     """For errors that come up before the worker; most say in their message what to do."""
+    if isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_SPACE:
+        return _("Free some space on that disk and try again.")
     if isinstance(error, ResourceError):
         return _("Crop the image, close other programs, or choose another device.")
     if isinstance(error, BundleError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -9,22 +10,35 @@ from slicer.i18n import tr as _
 
 import MambaSegmentLib
 
+from .batch_section import BatchSection, BatchSetup
 from .channel_inputs import ChannelInputs
-from .device_box import DeviceBox
 from .first_use import FirstUse
+from .installation_section import InstallationSection
 from .log_section import LogSection
+from .model_files_section import ModelFilesSection
+from .model_queue import Entry
 from .model_section import ModelSection
-from .readiness import Situation, modalityWarning, whyNotReady
-from .result_rows import rowsOf
+from .options_section import OptionsSection
+from .preferences import Preferences
+from .questions import Questions
+from .queue_section import QueueSection
+from .readiness import Situation, modalityWarning, outputHint, regionHint, spacingWarning, whyNoBatch, whyNotReady
 from .results_section import ResultsSection
 from .review.section import ReviewSection
-from .run_section import RunRequest, RunSection
+from .run_plan import Effort, RunRequest, planned
+from .run_section import RunSection
+from .run_times import RunTimes
+from .sample_section import SampleSection
+from .settings_section import SettingsSection
+from .shortcuts import Shortcuts
 from .warm_up import WarmUp
 
 if TYPE_CHECKING:
     from MambaSegmentLib.store import StoredModel
 
     from .job import SegmentationJob
+
+UI_FOLDER = Path(__file__).resolve().parent.parent / "Resources" / "UI"
 
 
 class Panel:
@@ -33,22 +47,41 @@ class Panel:
     Args:
         ui: the named widgets of MambaSegment.ui, as `slicer.util.childWidgetVariables` gives them.
         logic: a MambaSegmentLogic.
+        preferences: of this computer. questions: asked before something is lost.
     """
 
-    def __init__(self, ui: Any, logic: Any) -> None:
+    def __init__(
+        self, ui: Any, logic: Any, preferences: Preferences | None = None, questions: Questions | None = None
+    ) -> None:
         self.ui = ui
         self.logic = logic
         self.node: Any = None  # what the user chose; None while there is no scene to keep it
+        self.preferences = preferences or Preferences()
+        self.questions = questions or Questions(ui.MambaSegment)
         ui.versionLabel.text = _("MambaSegment {version}").format(version=MambaSegmentLib.__version__)
         self.log = LogSection(ui)
-        self.model = ModelSection(ui, self.onModelChosen)
+        self.times = RunTimes(self.preferences)
+        self.model = ModelSection(ui, self.preferences, self.times, self.onModelChosen)
+        self.modelFiles = ModelFilesSection(ui, self.questions, logic.removeModel, self.onModelFiles)
         self.channels = ChannelInputs(ui, self.update)
-        self.device = DeviceBox(ui.deviceSelector)
-        self.results = ResultsSection(ui)
-        self.review = ReviewSection(ui, self.channels.volumes)
+        self.options = OptionsSection(ui)
+        self.queue = QueueSection(ui, self._current)
+        self.results = ResultsSection(ui, self.questions.tableFile)
+        self.review = ReviewSection(ui, self.preferences, self.channels.volumes)
         self.warmUp = WarmUp(logic)
-        self.run = RunSection(ui, logic, self._request, self._onResult)
-        self.firstUse = FirstUse(ui, logic, self.refresh)
+        self.run = RunSection(ui, logic, self._plan, self._onResult)
+        self.batch = BatchSection(
+            ui.shellCollapsibleButton.parentWidget().layout(),
+            ui.shellCollapsibleButton,
+            logic,
+            str(UI_FOLDER / "BatchSection.ui"),
+        )
+        self.sample = SampleSection(ui, self.onSample)
+        self.firstUse = FirstUse(ui, logic, self.preferences, self.refresh)
+        self.installation = InstallationSection(ui)
+        keys = {"Segment": self.run.start, "Cancel": self.run.cancel, "Toggle": self.results.toggle}
+        self.shortcuts = Shortcuts(self.preferences, keys, ui.MambaSegment)
+        self.settings = SettingsSection(ui, self.preferences, self.shortcuts, self.refresh)
         for section in (ui.shellCollapsibleButton, ui.logCollapsibleButton):  # for the few who look for them
             section.collapsed = True
         ui.refreshModelsButton.connect("clicked()", self.refresh)
@@ -57,9 +90,26 @@ class Panel:
 
     def close(self) -> None:
         """The panel goes; the logic may outlive it."""
+        self.shortcuts.uninstall()
         self.warmUp.forget()
-        self.review.close()
-        self.log.close()
+        for part in (
+            self.results,
+            self.review,
+            self.modelFiles,
+            self.installation,
+            self.firstUse,
+            self.batch,
+            self.log,
+        ):
+            part.close()
+
+    def enter(self) -> None:
+        """The user looks at the module."""
+        self.shortcuts.install()
+
+    def exit(self) -> None:
+        """The user leaves it; runs go on."""
+        self.shortcuts.uninstall()
 
     def setParameterNode(self, node: Any) -> None:
         """Show another node's choices; with None nothing is chosen, as while a scene is closed."""
@@ -88,19 +138,37 @@ class Panel:
         """Bring everything that depends on the user's choices up to date."""
         self.model.update()
         self.channels.show(self.node, self.model.channels)
-        self.device.show(self.node)
+        self.options.show(self.node)
+        self.queue.show(self.node)
         self.review.update()
         volumes = self.channels.volumes()
-        self._showInputHint(volumes)
-        whyNot = self._whyNotReady(volumes)
+        situation = self._situation(volumes)
+        whyNot = whyNotReady(situation)
         self.run.setReady(whyNot)
-        self.warmUp.want(None if whyNot or self.model.chosen is None else self.model.chosen.name, self.device.chosen)
+        model = self.model.chosen
+        self.modelFiles.show(model, self.run.isRunning, model is not None and self.logic.mayRemoveModel(model))
+        self.sample.show(self.node, canRun=not self.firstUse.missing and not self.firstUse.installer.isRunning)
+        self.warmUp.want(None if whyNot or model is None else model.name, self.options.device)
+        self._showInputHint(volumes)
         self._showShellLine(volumes[0])
+        self.batch.show(self.node, self._batchSetup(whyNoBatch(situation)))
 
     def onModelChosen(self) -> None:
         self.update()
         self.channels.prefill()
         self.update()
+
+    def onModelFiles(self, added: str) -> None:
+        """A model came, which is chosen then, or one went."""
+        self.refresh()
+        if added:
+            self.model.choose(added)
+
+    def onSample(self, volume: Any, model: str) -> None:
+        """The sample is there: as if the user had chosen it and clicked."""
+        self.node.inputVolume = volume
+        self.model.choose(model)
+        self.run.start()
 
     def onCopyShellLine(self) -> None:
         qt.QApplication.clipboard().setText(self.ui.shellLineEdit.plainText)
@@ -113,33 +181,57 @@ class Panel:
                 raise
             return []  # the notice says what to install
 
-    def _whyNotReady(self, volumes: list[Any]) -> str:
-        return whyNotReady(
-            Situation(
-                hasScene=self.node is not None,
-                missing=self.firstUse.missing,
-                installing=self.firstUse.installer.isRunning,
-                model=self.model.chosen,
-                volumes=volumes,
-            )
+    def _situation(self, volumes: list[Any]) -> Situation:
+        return Situation(
+            hasScene=self.node is not None,
+            missing=self.firstUse.missing,
+            installing=self.firstUse.installer.isRunning,
+            model=self.model.chosen,
+            volumes=volumes,
+            queue=self.queue.entries,
+            named=self.model.named,
+            region=self.options.region,
         )
 
-    def _request(self) -> RunRequest:
+    def _batchSetup(self, whyNot: str) -> BatchSetup:
+        """The choices that hold for many cases as well; a region is one volume's."""
+        model, ui = self.model.chosen, self.ui
+        parts = [] if model is None else [model.name, ui.deviceSelector.currentText, ui.qualitySelector.currentText]
+        options = {"device": self.options.device, "quality": self.options.quality}
+        return BatchSetup(model, options, ", ".join(parts), whyNot)
+
+    def _current(self) -> Entry | None:
+        """The chosen model with its volumes, if they are all there."""
         model = self.model.chosen
-        assert model is not None  # or the button would be disabled
-        return RunRequest(self.channels.volumes(), model.name, self.device.chosen, self.node.outputSegmentation)
+        if model is None or model.manifest is None:
+            return None
+        entry = Entry(model.name, tuple(self.channels.volumes()))
+        return entry if entry.isComplete else None
+
+    def _plan(self) -> list[RunRequest] | None:
+        current = self._current()
+        entries = self.queue.entries or ([current] if current is not None else [])
+        effort = Effort(self.options.device, self.options.quality, self.options.region)
+        return planned(entries, self.node.outputSegmentation, effort, self.questions.aboutEdited)
 
     def _onResult(self, job: SegmentationJob | None) -> None:
-        self.results.show(rowsOf(job.outcome.segments) if job is not None else ())
+        if job is None:
+            self.results.clear()
+        else:
+            self.times.note(job)
+            self.results.add(job, self.options.surface)
         self.review.follow(job)
+        self.update()
 
     def _showInputHint(self, volumes: list[Any]) -> None:
-        parts = [modalityWarning(self.model.channels, volumes)]
+        model = self.model.chosen
         output = self.node.outputSegmentation if self.node is not None else None
-        if output is not None:
-            parts.append(
-                _("New segments are added to “{name}”; what it holds is not changed.").format(name=output.GetName())
-            )
+        parts = [
+            modalityWarning(self.model.channels, volumes),
+            spacingWarning(model.manifest if model is not None else None, volumes),
+            regionHint(self.options.region, volumes),
+            outputHint(output, [entry.model for entry in self.queue.entries] or ([model.name] if model else [])),
+        ]
         label = self.ui.inputHintLabel
         label.text = " ".join(part for part in parts if part)
         label.visible = bool(label.text)

@@ -2,16 +2,28 @@
 
 from typing import Any
 
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
 
 @parameterNodeWrapper
 class MambaSegmentParameterNode:
+    """The choices with a fixed list are texts without `Choice`: a scene from another computer, or from a version that
+    knows other qualities, must open all the same. `choice_box.py` shows them.
+    """
+
     inputVolume: vtkMRMLScalarVolumeNode  # the model's first channel; the others: see `channelVolume`
     outputSegmentation: vtkMRMLSegmentationNode  # to add to; None makes a new one
+    region: vtkMRMLMarkupsROINode  # None means the whole image
     model: str = ""  # a name of the model store; its list changes at run time, so the panel fills the box by hand
-    device: str = "auto"  # no Choice: a scene from another kind of computer must open all the same
+    device: str = "auto"
+    quality: str = "best"
+    surface: str = "small"  # when surfaces are made for the 3D views
+    queuedModels: list[str]  # their volumes are node references, see `model_queue.py`
+    batchKind: str = "files"  # or "scene"
+    batchSource: str = ""  # a folder, a pattern or a .csv file
+    batchOutput: str = ""  # a folder
+    batchEnding: str = ".seg.nrrd"
     reviewSegmentation: vtkMRMLSegmentationNode  # what the section Review shows; its state lies in that node
 
 

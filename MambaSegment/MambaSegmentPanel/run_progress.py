@@ -51,6 +51,11 @@ def timeText(seconds: float) -> str:
     return _("{hours} h {minutes} min").format(hours=whole // 3600, minutes=whole % 3600 // 60)
 
 
+def secondsText(seconds: float) -> str:
+    """What something took: with a decimal as long as it is short."""
+    return _("{seconds} s").format(seconds=f"{seconds:.1f}") if seconds < 60 else timeText(seconds)
+
+
 def _valueOf(progress: Progress) -> int:
     stages = list(_SHARES)
     if progress.stage not in _SHARES:

@@ -33,7 +33,7 @@ def newSegmentation(volumeNode: Any, name: str) -> Any:
     # it would have the labels resampled as soon as they are saved.
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-    _placeBeside(node, volumeNode)
+    placeBeside(node, volumeNode)
     return node
 
 
@@ -124,7 +124,7 @@ def _ends(used: np.ndarray) -> tuple[int, int]:
     return int(indices[0]), int(indices[-1]) + 1
 
 
-def _placeBeside(node: Any, volumeNode: Any) -> None:
+def placeBeside(node: Any, volumeNode: Any) -> None:
     """Into the folder, study or patient of the volume; without a subject hierarchy there is no such place."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volumeNode.GetScene())
     if hierarchy is None:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import slicer
 
 from MambaSegmentLib.errors import ConfigError
-from MambaSegmentLib.progress import CancelToken, Progress
-from MambaSegmentLib.worker.protocol import Failed, JobProgress, Load, Options, Result
+from MambaSegmentLib.worker.protocol import Load, Options
 
 from .job import Callbacks, Request, SegmentationJob
 from .waiting import waitUntil
@@ -19,7 +18,8 @@ from .worker_owner import WorkerOwner
 
 if TYPE_CHECKING:
     from MambaSegmentLib.manifest import Manifest
-    from MambaSegmentLib.worker.client import JobCommand, JobEvent
+
+    from .batch_job import BatchJob
 
 
 class Segmenter:
@@ -27,8 +27,9 @@ class Segmenter:
 
     def __init__(self, worker: WorkerOwner | None = None) -> None:
         self.worker = worker or WorkerOwner()
+        self.worker.onClosing = self.cancel
         self._jobs: list[SegmentationJob] = []
-        self._tokens: list[CancelToken] = []
+        self._batches: list[BatchJob] = []
 
     def begin(
         self,
@@ -37,13 +38,14 @@ class Segmenter:
         options: Options | None = None,
         *,
         output: Any | None = None,
+        replace: Mapping[str, str] | None = None,
         callbacks: Callbacks | None = None,
     ) -> SegmentationJob:
         """See `MambaSegmentLogic.segmentAsync`."""
         path, manifest = modelOf(model)
         nodes = _nodesOf(volumeNodes, manifest)
         _checkInScene(nodes if output is None else (*nodes, output))
-        request = Request(nodes, path, manifest, options or Options(), output)
+        request = Request(nodes, path, manifest, options or Options(), output, replace or {})
         job = SegmentationJob(request, self.worker, callbacks or Callbacks(), self._jobs.remove)
         self._jobs.append(job)
         return job
@@ -59,46 +61,21 @@ class Segmenter:
         client = self.worker.client
         client.send(Load(client.new_job(), str(path), options or Options()), lambda _: None)
 
-    def ask(
-        self, command: JobCommand, token: CancelToken, onProgress: Callable[[Progress], None] | None = None
-    ) -> Result | Failed:
-        """Have the worker do something about files, and wait."""
-        answers: list[Result | Failed] = []
-
-        def tell(event: JobEvent) -> None:
-            if not isinstance(event, JobProgress):
-                answers.append(event)
-            elif onProgress is not None:
-                onProgress(Progress(event.stage, event.done, event.total, event.seconds_left))
-
-        def isOver() -> bool:
-            if token.cancelled:
-                self.worker.client.cancel(command.job)
-            return bool(answers)
-
-        self.worker.client.send(command, tell)
-        waitUntil(isOver, token.cancel)
-        return answers[0]
-
-    def newToken(self) -> CancelToken:
-        """For work of many steps, which `cancel` stops as well; give it back with `dropToken`."""
-        token = CancelToken()
-        self._tokens.append(token)
-        return token
-
-    def dropToken(self, token: CancelToken) -> None:
-        self._tokens.remove(token)
+    def keep(self, make: Callable[[Callable[[BatchJob], None]], BatchJob]) -> BatchJob:
+        """Let `cancel` stop a batch as well; `make` is given what the batch must call once it is over."""
+        batch = make(self._batches.remove)
+        self._batches.append(batch)
+        return batch
 
     def cancel(self) -> None:
         """Stop everything that was begun here."""
-        for token in self._tokens:
-            token.cancel()
+        for batch in list(self._batches):
+            batch.cancel()
         for job in list(self._jobs):
             job.cancel()
 
     def close(self) -> None:
         """Stop everything and end the worker; the next job starts another one."""
-        self.cancel()
         self.worker.close()
 
 

@@ -45,6 +45,17 @@ def guessed(
     return result
 
 
+def withoutChannel(channel: Channel, candidate: Candidate) -> str | None:
+    """The name of a volume without that of its channel ("case7_T1" for T1: "case7"); None if it is of no such channel.
+
+    Volumes of one case, named alike, are found by what remains.
+    """
+    if not mayBe(channel.modality, candidate.modality) or not _score(channel.name, candidate.name):
+        return None
+    wanted = _words(channel.name)
+    return " ".join(word for word in _words(candidate.name) if not any(word.startswith(part) for part in wanted))
+
+
 def mayBe(wanted: str, modality: str) -> bool:
     """Whether an image of this modality can be what a channel wants; what is not known may be anything."""
     return not wanted or not modality or wanted.upper()[:2] == modality.upper()[:2]  # MR, MRI

@@ -26,7 +26,7 @@ _NRRD_TYPES = {
     "uint32": "unsigned int", "int64": "long long", "uint64": "unsigned long long", "float32": "float",
     "float64": "double",
 }  # fmt: skip
-_NO_SPACE = {28, 112, 122}  # ENOSPC, Windows' ERROR_DISK_FULL, EDQUOT
+NO_SPACE = {28, 112, 122}  # ENOSPC, Windows' ERROR_DISK_FULL, EDQUOT
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -82,9 +82,9 @@ def writeNrrd(volume: Volume, path: Path) -> Iterator[float]:
                 stream.write(np.ascontiguousarray(volume.array[begin : begin + step]).data)
                 yield min(1.0, (begin + step) / slices)
     except OSError as problem:
-        if problem.errno in _NO_SPACE:
+        if problem.errno in NO_SPACE:
             raise ResourceError(
-                f"the volume cannot be handed to the worker: the disk of {path.parent} is full; free some space"
+                f"the volume cannot be handed to the worker: the disk is full on which {path.parent} lies"
             ) from problem
         raise ResourceError(f"cannot write {path}: {problem.strerror or problem}") from problem
 

@@ -26,6 +26,8 @@ class WorkerOwner:
     Args:
         onStatus: told what `WorkerClient` tells of the process: Hello, Ready, Ended, and a Failed without job.
         command: what starts a worker; None takes the library's on Slicer's Python.
+    Attributes:
+        onClosing: called before the worker is ended, also with the application, so that nothing new is given to it.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class WorkerOwner:
         self._client: WorkerClient | None = None
         self._transport: QProcessTransport | None = None
         self._gone = False
+        self.onClosing: Callable[[], None] | None = None
 
     @property
     def client(self) -> WorkerClient:
@@ -61,6 +64,8 @@ class WorkerOwner:
         """
         if self._client is None or self._transport is None:
             return
+        if self.onClosing is not None:
+            self.onClosing()
         client, transport = self._client, self._transport
         self._gone = False
         slicer.app.disconnect("aboutToQuit()", self.close)

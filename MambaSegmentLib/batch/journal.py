@@ -55,6 +55,13 @@ class Journal:
         same = last is not None and last.status == DONE and last.fingerprint == fingerprint
         return last if same and output.is_file() else None
 
+    def check_it_is_there(self) -> None:
+        """Raises: ImageError, when somebody removed the folder, or the journal in it, while the batch ran."""
+        if not self._path.is_file():
+            raise ImageError(
+                f"{self._path} was removed while the batch ran; start the batch again, and it does what is not there"
+            )
+
     def add(self, outcome: Outcome) -> None:
         """Raises: ResourceError, when the disk is full. ImageError, when it cannot be written to."""
         line = json.dumps(outcome.to_json()).encode("ascii") + b"\n"

@@ -1,6 +1,6 @@
 """What became of a case."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,6 +49,12 @@ class Outcome:
             return 0
         kind = getattr(errors, self.kind, None)
         return kind.exit_code if isinstance(kind, type) and issubclass(kind, errors.MambaSegmentError) else 1
+
+
+def figures(segments: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """What a worker tells of segments, without that which is the model's and the same for all cases."""
+    looks = ("color", "terminology")
+    return tuple({key: value for key, value in segment.items() if key not in looks} for segment in segments)
 
 
 def common_exit_code(outcomes: "list[Outcome]") -> int:

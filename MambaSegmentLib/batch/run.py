@@ -15,7 +15,7 @@ from ..progress import CancelToken, Progress, ProgressCallback
 from ..worker.protocol import Failed, Result
 from .cases import Case
 from .journal import Journal
-from .outcome import DONE, FAILED, Outcome
+from .outcome import DONE, FAILED, Outcome, figures
 from .report import CSV_NAME, JSON_NAME, SEGMENTS_NAME, Report, write_report
 
 _REPORT_EVERY_S = 30.0
@@ -57,76 +57,106 @@ def run_batch(
     Args:
         segment: does one case, and gives Failed rather than raise; what it raises ends the batch.
     Raises:
-        ConfigError, ImageError: an output that is an input, or a folder that cannot be written to or that another
-            batch writes into.
-        ResourceError: the disk is full. Cancelled: on request; the same call goes on later.
+        ConfigError, ImageError, ResourceError: as for `BatchRun`. Cancelled: on request; the same call goes on later.
     """
     cancel = cancel or CancelToken()
-    _prepare_folder(plan.folder)
-    _refuse_inputs_as_outputs(cases, plan)
-    batch = _Batch(plan, len(cases), Journal(plan.folder))
-    for name in (JSON_NAME, CSV_NAME, SEGMENTS_NAME):
-        remove_leftovers(plan.folder / name)
+    batch = BatchRun(cases, plan)
     try:
         for number, case in enumerate(cases):
             cancel.raise_if_cancelled()
             if progress is not None:
-                progress(Progress("batch", number, len(cases), batch.seconds_left(number)))
-            outcome = batch.do(case, segment, cancel)
+                progress(Progress("batch", number, len(cases), batch.seconds_left))
+            outcome = batch.known(case)
+            if outcome is None:
+                answer = segment(case, batch.begin(case))
+                if isinstance(answer, Failed) and answer.kind == Cancelled.__name__ and cancel.cancelled:
+                    raise Cancelled(f"cancelled at the case {case.name}; the same command goes on from there")
+                outcome = batch.end(case, answer)
             if outcome.status == FAILED and on_failure is not None:
                 on_failure(outcome)
         if progress is not None:
             progress(Progress("batch", len(cases), len(cases), 0.0))
     finally:
-        report = batch.report()
-        try:
-            write_report(report, plan.folder)
-        finally:
-            batch.journal.close()  # last of all, since another batch may begin then
-    return report
+        batch.close()
+    return batch.report()
 
 
-class _Batch:
-    def __init__(self, plan: Plan, total: int, journal: Journal) -> None:
-        self.journal = journal
-        self._plan, self._total = plan, total
+class BatchRun:
+    """A batch that somebody else drives, case by case: `known`, or else `begin`, the work, and `end`; `close` at last.
+
+    `run_batch` does so in a loop; where an event loop must go on meanwhile, each call is a step of its own.
+
+    Raises:
+        ConfigError, ImageError: an output that is an input, or a folder that cannot be written to or that another
+            batch writes into.
+    """
+
+    def __init__(self, cases: Sequence[Case], plan: Plan) -> None:
+        prepare_folder(plan.folder)
+        _refuse_inputs_as_outputs(cases, plan)
+        self._plan, self._total = plan, len(cases)
+        self._journal = Journal(plan.folder)
+        for name in (JSON_NAME, CSV_NAME, SEGMENTS_NAME):
+            remove_leftovers(plan.folder / name)
         self._outcomes: list[Outcome] = []
         self._resumed = 0
         self._worked_s, self._worked = 0.0, 0
-        self._reported_at_s = time.monotonic()
+        self._began_at_s = self._reported_at_s = time.monotonic()
+        self._fingerprint = ""
 
-    def do(self, case: Case, segment: Segmenter, cancel: CancelToken) -> Outcome:
-        """Do one case, or find it done."""
-        output = self._plan.output(case)
-        fingerprint = _fingerprint(case, self._plan)
-        outcome = None if case.problem else self.journal.finished(case.name, fingerprint, output)
+    def known(self, case: Case) -> Outcome | None:
+        """What an earlier run made of a case, or the failure of one that cannot even be tried; None: it is to be done.
+
+        Raises:
+            ImageError: the folder is gone. ResourceError: the disk is full.
+        """
+        self._journal.check_it_is_there()
+        self._began_at_s = time.monotonic()
+        self._fingerprint = _fingerprint(case, self._plan)  # before it is read: who changes it later must do it again
+        if case.problem:
+            return self.end(case, Failed(None, ConfigError.__name__, case.problem, "Correct the list of cases."))
+        outcome = self._journal.finished(case.name, self._fingerprint, self._plan.output(case))
         if outcome is not None:
             self._resumed += 1
-        else:
-            started = time.monotonic()
-            answer = self._answer(case, output, segment)
-            if isinstance(answer, Failed) and answer.kind == Cancelled.__name__ and cancel.cancelled:
-                raise Cancelled(f"cancelled at the case {case.name}; the same command goes on from there")
-            seconds = time.monotonic() - started
-            outcome = _outcome(case, output, fingerprint, seconds, answer)
-            self.journal.add(outcome)
-            self._worked_s, self._worked = self._worked_s + seconds, self._worked + 1
+            self._outcomes.append(outcome)
+            self._report_now_and_then()
+        return outcome
+
+    def begin(self, case: Case) -> Path:
+        """Where the labels of a case shall be written; nothing of an earlier try is left there."""
+        output = self._plan.output(case)
+        remove_leftovers(output)
+        return output
+
+    def end(self, case: Case, answer: Result | Failed) -> Outcome:
+        """Note what became of the case that was asked for last.
+
+        Raises:
+            ImageError: the folder is gone. ResourceError: the disk is full.
+        """
+        seconds = time.monotonic() - self._began_at_s
+        outcome = _outcome(case, self._plan.output(case), self._fingerprint, seconds, answer)
+        self._journal.check_it_is_there()
+        self._journal.add(outcome)
+        self._worked_s, self._worked = self._worked_s + seconds, self._worked + 1
         self._outcomes.append(outcome)
         self._report_now_and_then()
         return outcome
 
-    def seconds_left(self, number: int) -> float | None:
+    @property
+    def seconds_left(self) -> float | None:
         """As the cases so far took; None before the first one."""
-        return self._worked_s / self._worked * (self._total - number) if self._worked else None
+        return self._worked_s / self._worked * (self._total - len(self._outcomes)) if self._worked else None
 
     def report(self) -> Report:
         return Report(self._plan.model, self._total, self._resumed, self._outcomes)
 
-    def _answer(self, case: Case, output: Path, segment: Segmenter) -> Result | Failed:
-        if case.problem:
-            return Failed(None, ConfigError.__name__, case.problem, "Correct the list of cases.")
-        remove_leftovers(output)
-        return segment(case, output)
+    def close(self) -> None:
+        """Write the report and let go of the folder. Raises: ImageError, ResourceError, as `write_report`."""
+        try:
+            write_report(self.report(), self._plan.folder)
+        finally:
+            self._journal.close()  # last of all, since another batch may begin then
 
     def _report_now_and_then(self) -> None:
         if time.monotonic() - self._reported_at_s > _REPORT_EVERY_S:
@@ -144,9 +174,7 @@ def _outcome(case: Case, output: Path, fingerprint: str, seconds: float, answer:
     }
     if isinstance(answer, Failed):
         return Outcome(status=FAILED, kind=answer.kind, message=answer.message, advice=answer.advice, **facts)
-    left_out = ("color", "terminology")  # the model's, the same for all cases
-    segments = tuple({key: s[key] for key in s if key not in left_out} for s in answer.segments)
-    return Outcome(status=DONE, segments=segments, warnings=answer.warnings, **facts)
+    return Outcome(status=DONE, segments=figures(answer.segments), warnings=answer.warnings, **facts)
 
 
 def _fingerprint(case: Case, plan: Plan) -> str:
@@ -166,7 +194,8 @@ def _state(path: Path) -> list[Any]:
     return list(states)
 
 
-def _prepare_folder(folder: Path) -> None:
+def prepare_folder(folder: Path) -> None:
+    """Make it if it is not there. Raises: ImageError, when that is not possible, or nothing can be written into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:

@@ -18,6 +18,8 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODEL = "hippocampus-t1"
 CLICKS = 5
+OPENINGS = 3  # each in a process of its own
+BATCH_FILES = 4
 CUBE = 256  # voxels along each edge
 LARGE_SHAPE, LARGE_LABELS = (300, 512, 512), 5  # (K, J, I)
 WORKER_STAGES = ("read", "load_model", "preprocess", "network", "restore", "write")
@@ -28,15 +30,23 @@ def run() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         quick = Path(folder) / "quick.safetensors"
         write_quick_model(quick)
-        command = [sys.executable, "-m", "Testing.benchmarks.click", str(quick)]
-        output = subprocess.run(command, check=True, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True).stdout
-    return {"load_average_before": load, **json.loads(output.splitlines()[-1])}
+        clicks = _in_a_host(str(quick))
+    openings = [_in_a_host("open") for _ in range(OPENINGS)]
+    clicks["panel"] |= {key: statistics.median(one[key] for one in openings) for key in openings[0]}
+    return {"load_average_before": load, **clicks}
+
+
+def _in_a_host(argument: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "Testing.benchmarks.click", argument]
+    output = subprocess.run(command, check=True, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(output.splitlines()[-1])
 
 
 def table(click: dict[str, Any]) -> list[str]:
     """The lines that `make bench` shows of it."""
     start, small, cube = click["worker_start"], click["hippocampus"], click["cube_256"]
     slowest = max(click["cancel_to_idle_s"], key=click["cancel_to_idle_s"].get)
+    panel = click["panel"]
     rows = [
         ("worker started until it says hello", start["hello_s"]),
         ("worker started until torch is loaded", start["ready_s"]),
@@ -47,6 +57,12 @@ def table(click: dict[str, Any]) -> list[str]:
         ("longest pause of the window during a click, 256 x 256 x 256", cube["longest_pause_of_the_window_s"]),
         (f"cancel until idle, slowest stage ({slowest})", click["cancel_to_idle_s"][slowest]),
         ("labels of 512 x 512 x 300 into the scene, 5 segments", click["import_512x512x300"]["seconds"]),
+        ("module loaded at Slicer's start", panel["load_s"]),
+        ("panel opened for the first time", panel["open_s"]),
+        ("button pressed until progress is shown, phantom", panel["first_progress_s"]),
+        ("longest pause of the window from click to table, phantom", panel["longest_pause_of_the_window_s"]),
+        ("Cancel pressed until the panel is idle, phantom", panel["cancel_to_idle_s"]),
+        ("longest pause of the window in a batch of files", panel["longest_pause_in_a_batch_s"]),
     ]
     return ["", "| a click in Slicer (stand-in host) | time |", "|---|---|", *(f"| {n} | {s:.2f} s |" for n, s in rows)]
 
@@ -88,8 +104,12 @@ def measure(quick: Path) -> dict[str, Any]:
     host.load_module()
     import slicer
 
+    panel = _panel(host)
+    host.unload("MambaSegment")
+    slicer.mrmlScene.Clear()
+    host.load_module()
     logic = slicer.util.getModuleLogic("MambaSegment")
-    result: dict[str, Any] = {"worker_start": _worker_start(host)}
+    result: dict[str, Any] = {"panel": panel, "worker_start": _worker_start(host)}
     result["hippocampus"] = _clicks(logic, _phantom(), MODEL, CLICKS)
     cube = _cube()
     result["cube_256"] = _clicks(logic, cube, str(quick), 2)
@@ -97,6 +117,70 @@ def measure(quick: Path) -> dict[str, Any]:
     result["import_512x512x300"] = _import()
     logic.close()
     return result
+
+
+def open_panel() -> dict[str, float]:
+    """What Slicer's start costs, and the first opening of the module, in a process that has done neither."""
+    from Testing.host import start
+
+    host = start()
+    began = time.perf_counter()
+    host.load_module()
+    loaded, loaded_cpu_s = time.perf_counter(), time.process_time()
+    host.enter("MambaSegment")
+    seconds = {"open_s": time.perf_counter() - loaded, "open_cpu_s": time.process_time() - loaded_cpu_s}
+    return {"load_s": loaded - began, **seconds}
+
+
+def _panel(host: Any) -> dict[str, float]:
+    """Medians of warm clicks on the button, the phantom being segmented; then of a batch of files."""
+    import qt
+
+    volume = _phantom()
+    widget = host.enter("MambaSegment")
+    widget.logic.getParameterNode().inputVolume = volume
+    run, button = widget.panel.run, widget.ui.segmentButton
+    rows = []
+    for number in range(CLICKS + 1):
+        stopwatch, began = _Beat(), time.perf_counter()
+        qt.QTest.mouseClick(button, qt.Qt.LeftButton)
+        before = widget.ui.progressBar.value
+        host.wait_until(lambda before=before: widget.ui.progressBar.value > before, timeout_s=120)
+        first_s = time.perf_counter() - began
+        host.wait_until(lambda: not run.isRunning, timeout_s=120)
+        row = {"first_progress_s": first_s, "longest_pause_of_the_window_s": stopwatch.stop()}
+        qt.QTest.mouseClick(button, qt.Qt.LeftButton)
+        host.wait_until(lambda: "Network" in widget.ui.progressLabel.text, timeout_s=120)
+        began = time.perf_counter()
+        qt.QTest.mouseClick(button, qt.Qt.LeftButton)
+        host.wait_until(lambda: not run.isRunning, timeout_s=120)
+        row["cancel_to_idle_s"] = time.perf_counter() - began
+        rows += [row] if number else []  # the first one is not warm
+    medians = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+    return {**medians, "longest_pause_in_a_batch_s": _batch_pause(host, widget)}
+
+
+def _batch_pause(host: Any, widget: Any) -> float:
+    import qt
+
+    from MambaSegmentLib.image_io import write_volume
+    from MambaSegmentLib.phantom import hippocampus_phantom
+
+    section, node = widget.panel.batch, widget.logic.getParameterNode()
+    with tempfile.TemporaryDirectory() as folder:
+        images = Path(folder) / "images"
+        images.mkdir()
+        for number in range(BATCH_FILES):
+            write_volume(hippocampus_phantom().image, images / f"{number}.nii.gz")
+        section.ui.batchCollapsibleButton.collapsed = False
+        node.batchSource, node.batchOutput = str(images), str(Path(folder) / "labels")
+        host.wait_until(lambda: section.ui.batchButton.enabled)
+        stopwatch = _Beat()
+        qt.QTest.mouseClick(section.ui.batchButton, qt.Qt.LeftButton)
+        host.wait_until(lambda: not section.isRunning, timeout_s=300)
+        longest_s = stopwatch.stop()
+        assert section.ui.batchStatusLabel.text == f"Cases: {BATCH_FILES} done.", section.ui.batchStatusLabel.text
+    return longest_s
 
 
 def _worker_start(host: Any) -> dict[str, float]:
@@ -249,7 +333,7 @@ def _cube() -> Any:
 
 
 if __name__ == "__main__":
-    measured = measure(Path(sys.argv[1]))
+    measured = open_panel() if sys.argv[1] == "open" else measure(Path(sys.argv[1]))
     print()
     print(json.dumps(measured), flush=True)
     os._exit(0)  # at a normal end Qt, VTK and MRML destroy each other in the wrong order

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from PySide6.QtCore import QPoint, QPointF, QRect, Qt, Signal
+from PySide6.QtCore import QChildEvent, QEvent, QObject, QPoint, QPointF, QRect, Qt, Signal
 from PySide6.QtGui import QPainter, QPaintEvent, QPolygonF
 from PySide6.QtWidgets import QAbstractButton, QGroupBox, QSizePolicy, QWidget
 
@@ -37,7 +37,8 @@ class ctkCollapsibleButton(QAbstractButton):
 
     def __init__(self, text: str | QWidget | None = None, parent: QWidget | None = None) -> None:
         super().__init__(text if isinstance(text, QWidget) else parent)
-        self.__hidden: list[QWidget] = []
+        self.__forcing = False
+        self.__unwanted: set[QWidget] = set()  # hidden by the panel itself
         if isinstance(text, str):
             self.setText(text)
         self.setCheckable(True)
@@ -46,6 +47,20 @@ class ctkCollapsibleButton(QAbstractButton):
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.toggled.connect(self.__onToggled)
+
+    def childEvent(self, event: QChildEvent) -> None:
+        if event.added() and event.child().isWidgetType():
+            event.child().installEventFilter(self)
+        super().childEvent(event)
+
+    def eventFilter(self, child: QObject, event: QEvent) -> bool:
+        """What the panel shows or hides while this is folded counts once it is unfolded."""
+        kind = event.type()
+        if kind in (QEvent.Type.ShowToParent, QEvent.Type.HideToParent) and not self.__forcing:
+            (self.__unwanted.discard if kind == QEvent.Type.ShowToParent else self.__unwanted.add)(child)
+            if self.collapsed:
+                self.__force([child])
+        return False
 
     def hitButton(self, position: QPoint) -> bool:
         """Only the header reacts to the mouse."""
@@ -67,10 +82,19 @@ class ctkCollapsibleButton(QAbstractButton):
 
     def __onToggled(self, checked: bool) -> None:
         self.collapsed = not checked
-        _showContents(self, self.__hidden, collapsed=not checked)
+        self.__force([child for child in self.children() if isinstance(child, QWidget)])
         self.setMaximumHeight(_ANY_HEIGHT_PX if checked else _HEADER_PX + self.collapsedHeight)
         self.setMinimumHeight(0 if checked else _HEADER_PX)
         self.contentsCollapsed.emit(not checked)
+
+    def __force(self, children: list[QWidget]) -> None:
+        """Without the mark of an explicit choice, or Qt would not tell of the panel's next one."""
+        self.__forcing = True
+        for child in children:
+            child.setVisible(not self.collapsed and child not in self.__unwanted)
+            if child not in self.__unwanted:
+                child.setAttribute(Qt.WidgetAttribute.WA_WState_ExplicitShowHide, False)
+        self.__forcing = False
 
 
 @standIn

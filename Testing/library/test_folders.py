@@ -53,3 +53,18 @@ def test_the_store_lists_the_shipped_models_in_a_python_that_has_only_what_slice
     assert run.returncode == 0, run.stderr
     assert "'hippocampus-t1'" in run.stdout
     assert run.stdout.splitlines()[1] == "hippocampus-t1.safetensors"
+
+
+def test_a_site_names_the_folder_of_models_before_a_program_does(monkeypatch, tmp_path):
+    monkeypatch.delenv(folders.USER_MODELS_VARIABLE, raising=False)
+    usual = folders.data_folder() / "models"
+    try:
+        assert folders.user_models_folder() == usual
+        folders.use_models_folder(tmp_path / "mine")
+        assert folders.user_models_folder() == tmp_path / "mine"
+        monkeypatch.setenv(folders.USER_MODELS_VARIABLE, str(tmp_path / "site"))
+        assert folders.user_models_folder() == tmp_path / "site"
+    finally:
+        folders.use_models_folder(None)
+    monkeypatch.delenv(folders.USER_MODELS_VARIABLE)
+    assert folders.user_models_folder() == usual

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from MambaSegmentLib.image_io import read_volume
-from MambaSegmentLib.progress import CancelToken
 from MambaSegmentLib.worker.blocking import error_of
-from MambaSegmentLib.worker.protocol import Failed, Options, Segment
+from MambaSegmentLib.worker.protocol import Failed, JobProgress, Options, Segment
 from Testing.bad_inputs import CASES
 from Testing.host import start
 
@@ -51,7 +50,10 @@ def test_the_modules_worker_says_what_the_library_says(host, shared_segmenter, m
     if isinstance(options.get("series"), str):
         options["series"] = (options["series"],)
     command = Segment(client.new_job(), images, job.model, str(job.output), Options(job.device, **options))
-    answer = shared_segmenter.ask(command, CancelToken())
+    heard = []
+    client.send(command, heard.append)
+    host.wait_until(lambda: heard and not isinstance(heard[-1], JobProgress), timeout_s=60)
+    answer = heard[-1]
     if case.error is not None:
         assert isinstance(answer, Failed)
         assert isinstance(error_of(answer), case.error)

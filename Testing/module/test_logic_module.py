@@ -242,6 +242,47 @@ def test_a_folder_with_a_bad_case_and_again_without_repeating_the_good_ones(logi
     assert json.loads(shell.stdout)["resumed"] == 2  # the shell goes on where the console stopped
 
 
+KILLED_IN_A_BATCH = """
+import os, sys
+from Testing.host import start
+host = start()
+import slicer
+host.load_module()
+logic = slicer.util.getModuleLogic("MambaSegment")
+from MambaSegmentPanel.batch_job import BatchCallbacks
+
+def onCase(number, state):
+    if number == 1 and state.progress is not None:
+        print("worker", logic.segmenter.worker.client._run._pid, logic.segmenter.worker.client.folder, flush=True)
+        os.kill(os.getpid(), 9)
+
+logic.segmentFolderAsync(sys.argv[1], sys.argv[2], callbacks=BatchCallbacks(onCase=onCase))
+host.wait_until(lambda: False, timeout_s=300)
+"""
+
+
+def test_a_batch_in_which_slicer_is_killed_goes_on_and_nothing_is_left(logic, a_folder, tmp_path):
+    (a_folder / "text.nrrd").unlink()
+    output = tmp_path / "labels"
+    command = [sys.executable, "-c", KILLED_IN_A_BATCH, str(a_folder), str(output)]
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    killed = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environment, check=False)
+    told = next(line for line in killed.stdout.splitlines() if line.startswith("worker"))
+    _, pid, folder = told.split(maxsplit=2)
+    end_s = time.monotonic() + 10
+    while (psutil.pid_exists(int(pid)) or Path(folder).exists()) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    assert not psutil.pid_exists(int(pid)) or isGone(psutil.Process(int(pid)))
+    assert not Path(folder).exists()
+    before = (output / "a.seg.nrrd").stat().st_mtime_ns
+    report = logic.segmentFolder(a_folder, output, MODEL).to_json()
+    assert (report["done"], report["resumed"]) == (2, 1)
+    assert (output / "a.seg.nrrd").stat().st_mtime_ns == before
+    assert sorted(path.name for path in output.iterdir()) == [
+        "a.seg.nrrd", "b.seg.nrrd", "batch.jsonl", "report.csv", "report.json", "segments.csv",
+    ]  # fmt: skip
+
+
 def test_cancel_stops_a_folder_and_the_report_says_what_is_open(logic, a_folder, tmp_path):
     def stopAtTheSecond(progress):
         if progress.done == 1:
@@ -262,12 +303,13 @@ def test_the_lines_of_the_documentation_work_when_pasted(logic, a_folder, tmp_pa
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         block = block.replace('"/data/images"', repr(str(a_folder))).replace('"/data/', f'"{tmp_path.as_posix()}/')
         exec(compile(block, "docs/click.md", "exec"), names)  # noqa: S102
-        if "job" in names:
-            host.wait_until(lambda: names["job"].isOver)
+        for waiting in {"job", "batch"} & set(names):
+            host.wait_until(lambda waiting=waiting: names[waiting].isOver)
     assert names["segmentationNode"].GetSegmentation().ContainsRepresentation("Closed surface")
     assert names["job"].outcome.segments[0]["volume_ml"] > 1
     assert [outcome.status for outcome in names["result"].report.outcomes] == ["done"]
     assert names["report"].to_json()["done"] == 2
+    assert (names["batch"].error, names["batch"].report.to_json()["resumed"]) == (None, 2)
     assert (tmp_path / "report" / "report.csv").is_file()
 
 

@@ -34,6 +34,15 @@ class FakeLogic:
     def torchIsInstalled(self):
         return self.torch
 
+    def gpuIsIdle(self):
+        return False
+
+    def mayRemoveModel(self, model):
+        return False
+
+    def removeModel(self, name):
+        raise AssertionError("nothing here is removed")
+
     def warmUp(self, model, *, device):
         raise AssertionError("nothing here is ready to be segmented")
 

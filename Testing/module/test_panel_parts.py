@@ -97,8 +97,23 @@ def test_an_error_is_what_happened_and_what_to_do(panel_module):
 def test_the_table_is_text_with_tabs_and_leaves_out_what_was_not_counted(panel_module):
     module = panel_module("result_rows")
     entry = {"name": "Liver", "color": [1, 0, 0], "volume_ml": 1503.25, "voxels": 1503250}
-    rows = module.rowsOf([entry, {"name": "not counted"}])
-    assert module.asText(rows) == "Segment\tVolume (mL)\tVoxels\nLiver\t1503.250\t1503250\n"
+    entry |= {"diameter_mm": 212.04, "intensity_mean": 58.25, "pieces": 2}
+    outcome = SimpleNamespace(segments=[entry, {"name": "not counted"}])
+    job = SimpleNamespace(outcome=outcome, request=SimpleNamespace(manifest=SimpleNamespace(name="m")))
+    rows = module.rowsOf([job])
+    headings, line = module.asText(rows).splitlines()
+    assert dict(zip(headings.split("\t"), line.split("\t"), strict=True)) == {
+        "Segment": "Liver",
+        "Volume (mL)": "1503.250",
+        "Longest diameter (mm)": "212.0",
+        "Longest diameter in a slice (mm)": "",
+        "Mean": "58.25",
+        "Standard deviation": "",
+        "Voxels": "1503250",
+        "Pieces": "2",
+        "Largest piece (mL)": "",
+    }
+    assert rows[0].facts()["model"] == "m"
 
 
 # --- whether a click may be
@@ -114,6 +129,11 @@ def situation(panel_module, **changes):
         "volumes": [image],
     }
     module = panel_module("readiness")
+    if "queue" in changes:
+        known = StoredModel("known", Path("k"), SimpleNamespace(channels=ONE))
+        entry = panel_module("model_queue").Entry
+        changes["queue"] = [entry(name, (image,) * count) for name, count in changes["queue"]]
+        changes["named"] = lambda name: known if name == "known" else None
     return module.whyNotReady(module.Situation(**(facts | changes)))
 
 
@@ -128,6 +148,9 @@ def situation(panel_module, **changes):
         ({"model": StoredModel("m", Path("m"), None, "damaged")}, "cannot be used"),
         ({"volumes": [None]}, "Choose a volume for T1."),
         ({"volumes": [SimpleNamespace(GetImageData=lambda: None, GetName=lambda: "x")]}, "“x” holds no voxels"),
+        ({"model": None, "queue": [("known", 1)]}, ""),
+        ({"queue": [("known", 1), ("gone", 1)]}, "On the list, gone: it is not installed here."),
+        ({"queue": [("known", 0)]}, "On the list, known: one of its volumes was removed."),
     ],
 )
 def test_why_a_segmentation_cannot_begin(panel_module, changes, words):
@@ -152,4 +175,4 @@ def test_another_modality_is_said_before_the_run(host, panel_module):
     ("platform", "names"), [("linux", ["auto", "cuda", "cpu"]), ("darwin", ["auto", "mps", "cpu"])]
 )
 def test_devices_of_a_system(panel_module, platform, names):
-    assert [name for _, name in panel_module("device_box").devices(platform)] == names
+    assert [name for _, name in panel_module("choice_box").devices(platform)] == names

@@ -10,31 +10,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 import qt
+import slicer
 
-from Testing.module.panel_cases import (
-    press,
-    start_run,
-    wait_for_end,
-)
+from MambaSegmentLib.image_io import write_volume
+from MambaSegmentLib.phantom import hippocampus_phantom
+from MambaSegmentLib.volume import Volume
+from Testing.host.rendering import SliceView, ThreeDView
+from Testing.module.panel_cases import press, segmentations, start_run, wait_for_end
 from Testing.module.scene_cases import addPhantom, addVolume
 
-NARROW_PX = 300
+NARROW_PX, USUAL_PX = 300, 420
 DARK = {"Window": 45, "Base": 30, "AlternateBase": 40, "Button": 60, "ToolTipBase": 45}
 LIGHT_TEXT = ("WindowText", "Text", "ButtonText", "ToolTipText", "BrightText")
 
 
 @pytest.fixture
-def pictures(host, tmp_path):
-    """`pictures(widget, "ready")`: one in light and one in dark, and no text that does not fit."""
-    folder = Path(os.environ.get("MAMBASEGMENT_PICTURES") or tmp_path)
+def picture_folder(tmp_path):
+    return Path(os.environ.get("MAMBASEGMENT_PICTURES") or tmp_path)
+
+
+@pytest.fixture
+def pictures(host, picture_folder):
+    """`pictures(widget, "ready")`: narrow in light and dark, and of the usual width; no text that does not fit."""
     before = host.app.palette()
 
     def take(widget, name):
-        for theme, palette in (("light", before), ("dark", darkPalette())):
+        for look, palette, width in (
+            ("usual", before, USUAL_PX),
+            ("light", before, NARROW_PX),
+            ("dark", darkPalette(), NARROW_PX),
+        ):
             host.app.setPalette(palette)
             host.process_events()
-            picture = host.screenshot(widget.parent, folder / f"panel-{name}-{theme}.png", width=NARROW_PX)
-            assert widget.parent.width == NARROW_PX
+            picture = host.screenshot(widget.parent, picture_folder / f"panel-{name}-{look}.png", width=width)
+            assert widget.parent.width == width
             assert host.layout_faults(widget.parent) == []
             assert picture.stat().st_size > 5000
 
@@ -68,27 +77,66 @@ def test_ready_with_two_channels(host, pictures, open_module):
     pictures(widget, "not-ready")  # the second channel is missing
 
 
-def test_running(host, pictures, open_module):
-    addVolume(np.resize(np.arange(3, dtype=np.int16), (6, 7, 8)), name="head of a patient with a long name")
-    widget = open_module("slow")
+def test_ready_running_done_and_then_an_error(host, pictures, picture_folder):
+    """With the shipped model, and the views that a user would see beside the panel."""
+    volume = addPhantom("phantom")
+    host.load_module()
+    widget = host.enter("MambaSegment")
+    node = widget.logic.getParameterNode()
+    pictures(widget, "ready")
+    node.inputVolume = addVolume(np.tile(slicer.util.arrayFromVolume(volume), (3, 3, 3)), name="many phantoms")
     start_run(host, widget)
     pictures(widget, "running")
     press(widget.ui.segmentButton)
     wait_for_end(host, widget)
-
-
-def test_ready_done_and_then_an_error(host, pictures):
-    """With the shipped model."""
-    addPhantom("T1")
-    host.load_module()
-    widget = host.enter("MambaSegment")
-    pictures(widget, "ready")
+    node.inputVolume = volume
     press(widget.ui.segmentButton)
     wait_for_end(host, widget)
     assert widget.ui.resultTable.rowCount == 2
     pictures(widget, "done")
-    widget.logic.getParameterNode().inputVolume = addVolume(np.ones((4, 4, 4), np.int16), name="constant")
+    take_views(volume, picture_folder)
+    node.inputVolume = addVolume(np.ones((4, 4, 4), np.int16), name="constant")
     press(widget.ui.segmentButton)
     wait_for_end(host, widget)
-    widget.ui.logCollapsibleButton.collapsed = False
     pictures(widget, "error")
+    widget.ui.logCollapsibleButton.collapsed = False
+    pictures(widget, "log")
+
+
+def take_views(volume, folder):
+    (node,) = segmentations()
+    volume.CreateDefaultDisplayNodes()
+    volume.GetDisplayNode().SetAutoWindowLevel(True)
+    view = SliceView(volume, size_px=(320, 320))
+    view.save(folder / "view-slice.png")
+    view.close()
+    node.CreateClosedSurfaceRepresentation()
+    view = ThreeDView(size_px=(320, 320))
+    view.save(folder / "view-3d.png")
+    view.close()
+
+
+def test_many_cases(host, pictures, tmp_path, monkeypatch):
+    """Of the shipped model as well; one of the files holds nothing."""
+    monkeypatch.chdir(tmp_path)  # short paths in the pictures
+    Path("images").mkdir()
+    for number in range(1, 5):
+        image = Volume(np.ones((4, 4, 4), np.int16)) if number == 2 else hippocampus_phantom().image
+        write_volume(image, Path("images", f"phantom {number}.nii.gz"))
+    host.load_module()
+    widget = host.enter("MambaSegment")
+    section = widget.panel.batch
+    for button in (widget.ui.inputsCollapsibleButton, widget.ui.modelCardCollapsibleButton):
+        button.collapsed = True
+    section.ui.batchCollapsibleButton.collapsed = False
+    pictures(widget, "batch-empty")
+    section.ui.batchSourceEdit.setText("images")
+    section.ui.batchOutputEdit.setText("labels")
+    host.wait_until(lambda: section.ui.batchButton.enabled)
+    pictures(widget, "batch-ready")
+    press(section.ui.batchButton)
+    host.wait_until(lambda: section.ui.batchTable.item(2, 1).text().startswith("running"), timeout_s=120)
+    pictures(widget, "batch-running")
+    host.wait_until(lambda: not section.isRunning, timeout_s=120)
+    section.ui.batchTable.setCurrentCell(1, 0)
+    pictures(widget, "batch-done")

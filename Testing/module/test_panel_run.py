@@ -45,15 +45,16 @@ def test_a_click_gives_segments_a_table_and_the_time(host, open_module):
 
     table = widget.ui.resultTable
     count = int((expectedLabels(someVoxels()) == 1).sum())
-    assert [table.item(0, column).text() for column in range(3)] == ["Anterior", f"{count / 1000:.3f}", str(count)]
+    assert [table.item(0, column).text() for column in (0, 1, 6)] == ["Anterior", f"{count / 1000:.3f}", str(count)]
+    assert table.item(0, 4).text() == "1"  # the mean of voxels that are all 1
     press(widget.ui.copyResultButton)
-    lines = qt.QApplication.clipboard().text().splitlines()
-    assert lines[0].split("\t") == ["Segment", "Volume (mL)", "Voxels"]
-    assert lines[1].split("\t") == ["Anterior", f"{count / 1000:.3f}", str(count)]
-    assert len(lines) == 3
+    headings, *lines = (line.split("\t") for line in qt.QApplication.clipboard().text().splitlines())
+    assert headings[:3] == ["Segment", "Volume (mL)", "Longest diameter (mm)"]
+    assert [line[:2] for line in lines] == [["Anterior", f"{count / 1000:.3f}"], ["Posterior", f"{count / 1000:.3f}"]]
 
 
 def test_a_second_run_makes_a_second_segmentation_and_touches_the_first_only_when_it_is_chosen(host, open_module):
+    """Then what was edited (here, renamed) stays beside the new ones, since nobody allowed to replace it."""
     volume = addVolume(someVoxels())
     widget = open_module()
     for _ in range(2):
@@ -64,11 +65,12 @@ def test_a_second_run_makes_a_second_segmentation_and_touches_the_first_only_whe
     first.GetSegmentation().GetNthSegment(0).SetName("edited")
     widget.ui.outputSegmentationSelector.setCurrentNode(first)
     host.process_events()
-    assert "added to “T1 tiny”" in widget.ui.inputHintLabel.text
+    assert "The 2 segments that “T1 tiny” has of this model are replaced" in widget.ui.inputHintLabel.text
     press(widget.ui.segmentButton)
     wait_for_end(host, widget)
-    assert first.GetSegmentation().GetNumberOfSegments() == 4
-    assert first.GetSegmentation().GetNthSegment(0).GetName() == "edited"
+    segmentation = first.GetSegmentation()
+    names = [segmentation.GetNthSegment(number).GetName() for number in range(segmentation.GetNumberOfSegments())]
+    assert names == ["edited", "Anterior", "Posterior"]
     np.testing.assert_array_equal(labelsOf(first, volume), expectedLabels(someVoxels()))
     assert len(segmentations()) == 2
 

@@ -205,9 +205,10 @@ def test_overlaps_and_what_lies_outside_are_warned_of(host, panel_module, grid_l
     grid = grid_of(panel_module, volume)
     labels = grid_labels.labelsOnGrid(node, values, grid)
     assert node.GetSegmentation().GetNumberOfLayers() == 2
-    assert labels.warnings[0].startswith(
-        f"{int(np.count_nonzero(expected_overlap(node, volume)))} voxels belong to several"
-    )
+    below = slicer.util.arrayFromSegmentBinaryLabelmap(node, ANTERIOR, volume) > 0
+    below |= slicer.util.arrayFromSegmentBinaryLabelmap(node, POSTERIOR, volume) > 0
+    count = np.count_nonzero(below)
+    assert labels.warnings == (f"{count} voxels belong to several segments; in the file each has one.",)
     assert (labels.array == 3).all()
     node.GetSegmentation().RemoveSegment(identifier)
     node.AddSegmentFromBinaryLabelmapRepresentation(larger, "larger", [0, 0, 1], "larger")

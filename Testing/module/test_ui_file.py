@@ -1,4 +1,4 @@
-"""The .ui file and the code that uses it must name the same things; Slicer would notice only at run time."""
+"""The .ui files and the code that uses them must name the same things; Slicer would notice only at run time."""
 
 import ast
 import xml.etree.ElementTree as ET
@@ -9,9 +9,12 @@ import pytest
 SCENE_SIGNAL = "mrmlSceneChanged(vtkMRMLScene*)"
 
 
-@pytest.fixture
-def a_ui_file(repository: Path) -> ET.Element:
-    return ET.parse(repository / "MambaSegment" / "Resources" / "UI" / "MambaSegment.ui").getroot()
+UI_FILES = sorted((Path(__file__).resolve().parents[2] / "MambaSegment" / "Resources" / "UI").glob("*.ui"))
+
+
+@pytest.fixture(params=UI_FILES, ids=lambda file: file.stem)
+def a_ui_file(request: pytest.FixtureRequest) -> ET.Element:
+    return ET.parse(request.param).getroot()
 
 
 def widgets(ui: ET.Element) -> dict[str, str]:
@@ -34,11 +37,13 @@ def names_used_on_ui(source: Path) -> set[str]:
     }
 
 
-def test_every_widget_that_the_code_names_exists(a_ui_file, repository):
+def test_every_widget_that_the_code_names_exists_and_no_name_is_used_twice(repository):
     module = repository / "MambaSegment"
     used = set().union(*(names_used_on_ui(file) for file in module.rglob("*.py")))
     assert used, "the search found no widget at all"
-    assert used - set(widgets(a_ui_file)) == set()
+    named = [name for file in UI_FILES for name in widgets(ET.parse(file).getroot())]
+    assert used - set(named) == set()
+    assert [name for name in named if named.count(name) > 1] == []
 
 
 def test_bound_parameters_are_fields_of_the_parameter_node(a_ui_file, repository):

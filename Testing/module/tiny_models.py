@@ -26,6 +26,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "slow": {"architecture_name": "acting", "architecture_options": {"sleep_s": 0.05, "layers": 80}},
     "short": {"architecture_name": "acting", "architecture_options": {"sleep_s": 0.05, "layers": 20}},
     "stuck": {"architecture_name": "acting", "architecture_options": {"sleep_s": 4, "layers": 1}},
+    "crash": {"architecture_name": "acting", "architecture_options": {"crashes": True}},
+    "greedy": {"architecture_name": "acting", "architecture_options": {"greedy": True}},
     "broken": {"architecture_name": "acting", "architecture_options": {"raises": True}},
 }
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ctk
 import qt
-import slicer
 from slicer.i18n import tr as _
 
 from MambaSegmentLib.errors import ConfigError
@@ -16,19 +15,26 @@ from MambaSegmentLib.review.document import ACCEPT, ACCEPT_WITH_CORRECTIONS, REJ
 from .rules import slicesAsText, slicesFromText
 from .session import ReviewSession
 
-_REVIEWER_KEY, _FOLDER_KEY = "MambaSegment/Reviewer", "MambaSegment/ReviewFolder"
+if TYPE_CHECKING:
+    from ..preferences import Preferences
+
+_REVIEWER, _FOLDER = "Reviewer", "ReviewFolder"  # kept on this computer
 _TYPING_MS = 500
 
 
 class ReviewForm:
     """Args:
     ui: the named widgets of ReviewSection.ui.
+    preferences: of this computer.
     onProblem: called with a sentence when something typed makes no sense, with an empty text when it does.
     onReviewer: called when another name was typed.
     """
 
-    def __init__(self, ui: Any, onProblem: Callable[[str], None], onReviewer: Callable[[], None]) -> None:
+    def __init__(
+        self, ui: Any, preferences: Preferences, onProblem: Callable[[str], None], onReviewer: Callable[[], None]
+    ) -> None:
         self.ui = ui
+        self._preferences = preferences
         self._onProblem = onProblem
         self._session: ReviewSession | None = None
         self._buttons = {
@@ -39,15 +45,15 @@ class ReviewForm:
         for decision, button in self._buttons.items():
             button.connect("clicked()", lambda decision=decision: self._onDecision(decision))
         ui.reviewFolderEdit.filters = ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.Writable
-        ui.reviewReviewerEdit.text = _setting(_REVIEWER_KEY)
-        ui.reviewFolderEdit.currentPath = _setting(_FOLDER_KEY)
+        ui.reviewReviewerEdit.text = preferences.get(_REVIEWER)
+        ui.reviewFolderEdit.currentPath = preferences.get(_FOLDER)
         self._typing = qt.QTimer()
         self._typing.setSingleShot(True)
         self._typing.interval = _TYPING_MS
         self._typing.connect("timeout()", self.flush)
         ui.reviewCommentEdit.connect("textChanged()", self._typing.start)
         ui.reviewReviewerEdit.connect("textChanged(QString)", lambda _text: self._onReviewer(onReviewer))
-        ui.reviewFolderEdit.connect("currentPathChanged(QString)", lambda path: _setSetting(_FOLDER_KEY, path))
+        ui.reviewFolderEdit.connect("currentPathChanged(QString)", lambda path: preferences.set(_FOLDER, path))
         ui.reviewCaseEdit.connect("editingFinished()", self.flush)
         ui.reviewSlicesEdit.connect("editingFinished()", self.flush)
 
@@ -119,7 +125,7 @@ class ReviewForm:
             self._session.decide(decision)
 
     def _onReviewer(self, onReviewer: Callable[[], None]) -> None:
-        _setSetting(_REVIEWER_KEY, self.reviewer)
+        self._preferences.set(_REVIEWER, self.reviewer)
         onReviewer()
 
     def _showDecision(self) -> None:
@@ -130,11 +136,3 @@ class ReviewForm:
                 button.autoExclusive = False  # or the last one could not be taken back
                 button.checked = wanted
                 button.autoExclusive = True
-
-
-def _setting(key: str) -> str:
-    return slicer.util.settingsValue(key, "", converter=str)
-
-
-def _setSetting(key: str, text: str) -> None:
-    qt.QSettings().setValue(key, text)

@@ -31,6 +31,7 @@ from .state import stateOf
 
 if TYPE_CHECKING:
     from ..job import SegmentationJob
+    from ..preferences import Preferences
 
 _log = logging.getLogger("MambaSegment")
 UI_FILE = Path(__file__).resolve().parents[2] / "Resources" / "UI" / "ReviewSection.ui"
@@ -46,10 +47,11 @@ class ReviewSection:
     Args:
         panelUi: the named widgets of MambaSegment.ui; those of this section are added, so that the parameter node
             binds them too.
+        preferences: of this computer.
         volumes: gives the volumes that are chosen in the panel, for a segmentation whose image is not known.
     """
 
-    def __init__(self, panelUi: Any, volumes: Callable[[], list[Any]]) -> None:
+    def __init__(self, panelUi: Any, preferences: Preferences, volumes: Callable[[], list[Any]]) -> None:
         self._volumes = volumes
         self._node: Any = None  # the parameter node, while the module is shown
         self._awaited: Any = None  # the result of a run that ended while it was not
@@ -59,8 +61,8 @@ class ReviewSection:
         self._collapsedByUser = False
         self._build(panelUi)
         ui = self.ui
-        self.form = ReviewForm(ui, self._say, self._show)
-        self.editor = ReviewEditor(ui.reviewEditorLayout, self._onEditorSelection)
+        self.form = ReviewForm(ui, preferences, self._say, self._show)
+        self.editor = ReviewEditor(ui.reviewEditorPlace.layout(), self._onEditorSelection)
         self.saver = ReviewSaver(ui, self.form, self._say)
         self.keys = keys.ReviewKeys(
             {keys.COMPLETE: self.onComplete, keys.FLAG: self.onFlag, keys.COMPARE: self.onCompareKey}
@@ -248,7 +250,8 @@ class ReviewSection:
             return
         assert self._session is not None
         self.editor.show(self._session.node, imageOf(self._session.node))
-        parent = slicer.util.mainWindow() or self.root
+        window = slicer.util.mainWindow()
+        parent = self.root if window is None else window
         self.editor.enter(parent)
         self.keys.install(parent)
         self._attention.start()

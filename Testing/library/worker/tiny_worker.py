@@ -1,9 +1,10 @@
 """`python tiny_worker.py --folder …`: a worker that also knows networks made for tests.
 
 "tiny" is the network of conftest.py. "acting" gives the same answers, but first does something in each of its layers:
-sleeps or raises.
+sleeps, raises, crashes, or asks for more memory than there is.
 """
 
+import ctypes
 import os
 import sys
 import time
@@ -21,6 +22,10 @@ def build_test_net(name: str, options: Mapping[str, Any]) -> Any:
             time.sleep(options.get("sleep_s", 0))
             if options.get("raises"):
                 raise ZeroDivisionError("a bug")
+            if options.get("crashes"):
+                ctypes.string_at(0)  # as a mistake in a C library: the system ends the process
+            if options.get("greedy"):
+                x.new_empty(1 << 50)
             return x
 
     class ActingNet(TinyNet):
