@@ -67,7 +67,7 @@ def a_mask(*voxels):
 
 def settle(host, widget):
     """Until the panel has taken notice of an edit."""
-    for session in widget.panel.review._sessions.values():
+    for session in widget.panel.review.reviews.sessions():
         session.look()
     host.process_events(0.25)
 
@@ -89,3 +89,14 @@ def choose(button):
 
 def choose_folder(widget, folder):
     widget.ui.reviewFolderEdit.currentPath = str(folder)
+
+
+def correct_and_sign(host, widget, *voxels, comment=""):
+    """The anterior segment is painted, completed, and all of it signed off with corrections and saved."""
+    select(widget, ANTERIOR)
+    brush(widget, a_mask(*voxels))
+    settle(host, widget)
+    press(widget.ui.reviewCompleteButton)
+    choose(widget.ui.reviewCorrectedButton)
+    widget.ui.reviewCommentEdit.plainText = comment
+    press(widget.ui.reviewSignOffButton)

@@ -21,6 +21,7 @@ from Testing.module.review_cases import (
     brush,
     choose,
     choose_folder,
+    correct_and_sign,
     result_of_a_run,
     review_it,
     select,
@@ -279,7 +280,7 @@ def test_restore_gives_the_models_voxels_back_and_undo_takes_that_back(host, wid
     assert labelsOf(node, volume)[at_posterior] == 0  # what was taken from the neighbour is the neighbour's to restore
     assert node.GetSegmentation().GetNumberOfLayers() == 1
     host.process_events(0.3)
-    assert widget.ui.reviewChangeLabel.text.endswith("as the model drew it")
+    assert widget.ui.reviewChangeLabel.text.endswith(" mL, unchanged")
     widget.panel.review.editor.widget.undo()
     settle(host, widget)
     np.testing.assert_array_equal(labelsOf(node, volume), edited)
@@ -372,15 +373,8 @@ def test_a_signature_is_withdrawn_by_hand_and_by_a_flag(host, widget, a_review):
 def test_the_files_hold_the_review(host, widget, a_review, tmp_path):
     volume, node = a_review
     before = labelsOf(node, volume)
-    ui = widget.ui
-    select(widget, ANTERIOR)
-    brush(widget, a_mask(NOWHERE))
-    settle(host, widget)
-    press(ui.reviewCompleteButton)
-    choose(ui.reviewCorrectedButton)
-    ui.reviewCommentEdit.plainText = "Tail – “cut” off;\nmended: 2 slices"
-    ui.reviewSlicesEdit.text = "4, 0-2"
-    press(ui.reviewSignOffButton)
+    widget.ui.reviewSlicesEdit.text = "4, 0-2"
+    correct_and_sign(host, widget, NOWHERE, comment="Tail – “cut” off;\nmended: 2 slices")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "case 7.ai.seg.nrrd",
         "case 7.review.json",
@@ -548,13 +542,7 @@ def test_the_voxels_are_saved_where_a_transform_moved_both(host, widget, tmp_pat
 def test_a_saved_review_opens_as_it_was(host, widget, a_review, tmp_path, monkeypatch):
     volume, node = a_review
     ui = widget.ui
-    select(widget, ANTERIOR)
-    brush(widget, a_mask(NOWHERE))
-    settle(host, widget)
-    press(ui.reviewCompleteButton)
-    choose(ui.reviewCorrectedButton)
-    ui.reviewCommentEdit.plainText = "mended"
-    press(ui.reviewSignOffButton)
+    correct_and_sign(host, widget, NOWHERE, comment="mended")
     corrected, saved = labelsOf(node, volume), document_of(tmp_path)
     slicer.mrmlScene.RemoveNode(node)
     assert all_prediction_nodes() == []
@@ -658,7 +646,7 @@ def test_closing_the_scene_lets_go_of_everything_and_the_next_review_works(host,
     review.editor.widget.setActiveEffectByName("Paint")
     press(widget.ui.reviewCompareButton)
     host.close_scene()
-    assert review._sessions == {}
+    assert review.reviews.sessions() == []
     record = review.editor.widget.record()
     assert record.activated_effects[-1] == ""
     assert record.shortcuts_parent is None

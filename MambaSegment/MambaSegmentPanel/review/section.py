@@ -23,11 +23,11 @@ from .attention import Attention
 from .beginning import beginReview, imageOf
 from .editor import ReviewEditor
 from .form import ReviewForm
-from .prediction import compare, isCompared, predictionOf, removePrediction, restoreSegment
+from .open_reviews import OpenReviews
+from .prediction import compare, isCompared, predictionOf, restoreSegment
 from .rules import progressText
 from .saver import ReviewSaver
 from .session import ReviewSession
-from .state import stateOf
 
 if TYPE_CHECKING:
     from ..job import SegmentationJob
@@ -55,8 +55,7 @@ class ReviewSection:
         self._volumes = volumes
         self._node: Any = None  # the parameter node, while the module is shown
         self._awaited: Any = None  # the result of a run that ended while it was not
-        self._sessions: dict[str, ReviewSession] = {}  # of all segmentations seen, so that no edit is missed
-        self._prediction: dict[str, Any] = {}
+        self.reviews = OpenReviews(self._onSessionChanged, self._onWithdrawn)
         self._session: ReviewSession | None = None
         self._collapsedByUser = False
         self._build(panelUi)
@@ -100,7 +99,7 @@ class ReviewSection:
     def update(self) -> None:
         """Show the segmentation that is chosen now."""
         if self._node is not None:
-            self._open(self._node.reviewSegmentation)
+            self._setSession(self.reviews.of(self._node.reviewSegmentation))
         self._showOrLeave()
 
     def follow(self, job: SegmentationJob | None) -> None:
@@ -108,7 +107,7 @@ class ReviewSection:
         if job is None:
             return
         node, request = job.outcome.node, job.request
-        self._drop(node.GetID())  # of a node that got more segments
+        self._drop(self.reviews.of(node))  # of a node that got more segments
         try:
             beginReview(node, request.volumeNodes, [channel.name for channel in request.manifest.channels])
         except MambaSegmentError as error:  # the result is there all the same
@@ -127,8 +126,8 @@ class ReviewSection:
         self.form.flush()
         self._leave()
         self._setSession(None)
-        for identifier in list(self._sessions):
-            self._drop(identifier)
+        for session in self.reviews.sessions():
+            self._drop(session)
         self.editor.forget()
         self._awaited = None
         self._say("")
@@ -191,23 +190,11 @@ class ReviewSection:
 
     # --- which review
 
-    def _open(self, node: Any) -> None:
-        if node is None or stateOf(node) is None:
-            self._setSession(None)
-            return
-        identifier = node.GetID()
-        if identifier not in self._sessions:
-            self._sessions[identifier] = ReviewSession(node, self._onSessionChanged, self._onWithdrawn)
-            self._prediction[identifier] = predictionOf(node)
-        self._setSession(self._sessions[identifier])
-
-    def _drop(self, identifier: str) -> None:
-        session = self._sessions.pop(identifier, None)
-        self._prediction.pop(identifier, None)
+    def _drop(self, session: ReviewSession | None) -> None:
         if session is not None:
             if session is self._session:
                 self._setSession(None)
-            session.close()
+            self.reviews.drop(session)
 
     def _setSession(self, session: ReviewSession | None) -> None:
         if session is self._session:
@@ -226,14 +213,14 @@ class ReviewSection:
         self._show()
 
     def _onNodeRemoved(self, scene: Any, _event: Any) -> None:
-        gone = [identifier for identifier, each in self._sessions.items() if not scene.IsNodePresent(each.node)]
-        for identifier in gone:
-            name, prediction = self._sessions[identifier].node.GetName(), self._prediction[identifier]
-            self._drop(identifier)
-            removePrediction(prediction)
+        gone = self.reviews.takeGone(scene)
+        if self._session in gone:
+            self._setSession(None)
             self._showOrLeave()
-            self._say(_("“{name}” was deleted, and its review with it.").format(name=name))
-        if not gone:
+        if gone:
+            names = ", ".join(f"“{session.node.GetName()}”" for session in gone)
+            self._say(_("{names} was deleted, and its review with it.").format(names=names))
+        else:
             self._show()  # the model's result may be gone
 
     # --- seen or not
@@ -265,8 +252,7 @@ class ReviewSection:
         self.editor.leave()
         self._attention.stop()
         self._measuring.stop()
-        for session in self._sessions.values():
-            session.clock.pause()
+        self.reviews.pause()
 
     def _onCollapsed(self, collapsed: bool) -> None:
         self._collapsedByUser = collapsed and self._session is not None
@@ -361,7 +347,7 @@ class ReviewSection:
         voxel_ml = voxel_volume_ml(session.state.grid.spacing_mm)
         before, after = (f"{count * voxel_ml:.3f}" for count in (change.before, change.after))
         if not change.is_changed:
-            text = _("{name}: {volume} mL, as the model drew it").format(name=name, volume=after)
+            text = _("{name}: {volume} mL, unchanged").format(name=name, volume=after)
         else:
             dice = "–" if change.dice is None else f"{change.dice:.3f}"
             text = _("{name}: {before} → {after} mL, Dice {dice}").format(
