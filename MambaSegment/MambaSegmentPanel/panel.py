@@ -25,6 +25,7 @@ from .questions import Questions
 from .queue_section import QueueSection
 from .readiness import Situation, modalityWarning, outputHint, regionHint, spacingWarning, whyNoBatch, whyNotReady
 from .results_section import ResultsSection
+from .review.section import ReviewSection
 from .run_plan import Effort, RunRequest, planned
 from .run_section import RunSection
 from .run_times import RunTimes
@@ -68,6 +69,7 @@ class Panel:
         self.options = OptionsSection(ui, self.update)
         self.queue = QueueSection(ui, self._current)
         self.results = ResultsSection(ui, self.questions.tableFile)
+        self.review = ReviewSection(ui, self.preferences, self.channels.volumes)
         self.warmUp = WarmUp(logic)
         self.run = RunSection(ui, logic, self._plan, self._onResult)
         self.batch = BatchSection(
@@ -98,6 +100,7 @@ class Panel:
             self.watch,
             self.options,
             self.results,
+            self.review,
             self.modelFiles,
             self.installation,
             self.firstUse,
@@ -119,6 +122,7 @@ class Panel:
         """Show another node's choices; with None nothing is chosen, as while a scene is closed."""
         self.node = node
         self.model.setNode(node)
+        self.review.setNode(node)
         self.update()
         self.channels.prefill()
         self.update()
@@ -126,6 +130,7 @@ class Panel:
     def forgetResults(self) -> None:
         """The scene is about to be closed, and the segments with it."""
         self._onResult(None)
+        self.review.forget()
         self.run.forget()
 
     def refresh(self) -> None:
@@ -142,6 +147,7 @@ class Panel:
         self.channels.show(self.node, self.model.channels)
         self.options.show(self.node)
         self.queue.show(self.node)
+        self.review.update()
         volumes = self.channels.volumes()
         situation = self._situation(volumes)
         whyNot = whyNotReady(situation)
@@ -234,6 +240,7 @@ class Panel:
         else:
             self.times.note(job)
             self.results.add(job, self.options.surface)
+        self.review.follow(job)
         self.update()
 
     def _showInputHint(self, volumes: list[Any]) -> None:
