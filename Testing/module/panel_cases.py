@@ -43,7 +43,9 @@ def is_idle(widget):
 
 
 def segmentations():
-    return list(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"))
+    """Those that a user sees; a review keeps the model's result as a hidden one besides."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return [node for node in nodes if not node.GetHideFromEditors()]
 
 
 def isGone(pid):
