@@ -185,7 +185,7 @@ def test_completed_goes_on_to_the_next_and_flag_is_taken_back(widget, a_review):
     press(ui.reviewCompleteButton)
     assert statuses(widget) == ["completed", "not started"]
     assert ui.reviewSegmentsTable.selectedSegmentIDs() == (POSTERIOR,)
-    assert widget.panel.review.editor.selected == POSTERIOR
+    assert widget.panel.review.editor.widget.currentSegmentID() == POSTERIOR
     press(ui.reviewFlagButton)
     assert statuses(widget) == ["completed", "flagged"]
     assert ui.reviewProgressLabel.text == "1 of 2 completed, 1 flagged"
@@ -474,6 +474,13 @@ def test_files_of_others_are_never_overwritten_silently(widget, a_review, tmp_pa
     assert ui.reviewConflictFrame.visible
     press(ui.reviewReplaceButton)
     assert document_of(tmp_path, "case 7-2").reviewer == "A. Reviewer"
+
+
+def test_without_the_packages_that_write_files_the_panel_says_what_to_do(widget, a_review, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "slicerio", None)  # as before anything was installed
+    press(widget.ui.reviewSaveButton)
+    assert widget.ui.reviewErrorLabel.text.startswith("Not saved: The package slicerio is missing; press Install")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("what", ["no folder", "full disk", "not permitted"])
