@@ -91,6 +91,7 @@ class MambaSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel = Panel(self.ui, self.logic)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         self.initializeParameterNode()
 
     def cleanup(self):
@@ -115,6 +116,11 @@ class MambaSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.forgetResults()
 
     def onSceneEndClose(self, _caller, _event):
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def onSceneEndImport(self, _caller, _event):
+        """A loaded scene brings a parameter node of its own."""
         if self.parent.isEntered:
             self.initializeParameterNode()
 

@@ -25,10 +25,12 @@ from .questions import Questions
 from .queue_section import QueueSection
 from .readiness import Situation, modalityWarning, outputHint, regionHint, spacingWarning, whyNoBatch, whyNotReady
 from .results_section import ResultsSection
+from .review.section import ReviewSection
 from .run_plan import Effort, RunRequest, planned
 from .run_section import RunSection
 from .run_times import RunTimes
 from .sample_section import SampleSection
+from .scene_watch import SceneWatch
 from .settings_section import SettingsSection
 from .shortcuts import Shortcuts
 from .warm_up import WarmUp
@@ -67,6 +69,7 @@ class Panel:
         self.options = OptionsSection(ui, self.update)
         self.queue = QueueSection(ui, self._current)
         self.results = ResultsSection(ui, self.questions.tableFile)
+        self.review = ReviewSection(ui, self.preferences, self.channels.volumes)
         self.warmUp = WarmUp(logic)
         self.run = RunSection(ui, logic, self._plan, self._onResult)
         self.batch = BatchSection(
@@ -86,17 +89,25 @@ class Panel:
         ui.refreshModelsButton.connect("clicked()", self.refresh)
         ui.copyShellLineButton.connect("clicked()", self.onCopyShellLine)
         ui.tutorialButton.connect("clicked()", self.onTutorial)
+        self.watch = SceneWatch(self.onVolumes)
         self.refresh()
 
     def close(self) -> None:
         """The panel goes; the logic may outlive it."""
         self.shortcuts.uninstall()
         self.warmUp.forget()
-        parts = (
-            *(self.options, self.results, self.modelFiles, self.installation, self.firstUse),
-            *(self.batch, self.settings, self.log),
-        )
-        for part in parts:
+        for part in (
+            self.watch,
+            self.options,
+            self.results,
+            self.review,
+            self.modelFiles,
+            self.installation,
+            self.firstUse,
+            self.batch,
+            self.settings,
+            self.log,
+        ):
             part.close()
 
     def enter(self) -> None:
@@ -111,6 +122,7 @@ class Panel:
         """Show another node's choices; with None nothing is chosen, as while a scene is closed."""
         self.node = node
         self.model.setNode(node)
+        self.review.setNode(node)
         self.update()
         self.channels.prefill()
         self.update()
@@ -118,6 +130,7 @@ class Panel:
     def forgetResults(self) -> None:
         """The scene is about to be closed, and the segments with it."""
         self._onResult(None)
+        self.review.forget()
         self.run.forget()
 
     def refresh(self) -> None:
@@ -134,6 +147,7 @@ class Panel:
         self.channels.show(self.node, self.model.channels)
         self.options.show(self.node)
         self.queue.show(self.node)
+        self.review.update()
         volumes = self.channels.volumes()
         situation = self._situation(volumes)
         whyNot = whyNotReady(situation)
@@ -141,13 +155,18 @@ class Panel:
         model = self.model.chosen
         self.modelFiles.show(model, self.run.isRunning, model is not None and self.logic.mayRemoveModel(model))
         self.sample.show(self.node, canRun=not self.firstUse.missing and not self.firstUse.installer.isRunning)
-        self.warmUp.want(None if whyNot or model is None else model.name, self.options.device)
+        self.warmUp.want(None if whyNot else self._firstModel(), self.options.device, self.options.quality)
         self._showInputHint(volumes)
         self._showShellLine(volumes[0])
         self.batch.show(self.node, self._batchSetup(whyNoBatch(situation)))
 
     def onModelChosen(self) -> None:
         self.update()
+        self.channels.prefill()
+        self.update()
+
+    def onVolumes(self) -> None:
+        """An image came into the scene, which may be the one that is wanted, or one went."""
         self.channels.prefill()
         self.update()
 
@@ -204,6 +223,11 @@ class Panel:
         entry = Entry(model.name, tuple(self.channels.volumes()))
         return entry if entry.isComplete else None
 
+    def _firstModel(self) -> str | None:
+        """That a click would run first."""
+        entries, model = self.queue.entries, self.model.chosen
+        return entries[0].model if entries else model.name if model is not None else None
+
     def _plan(self) -> list[RunRequest] | None:
         current = self._current()
         entries = self.queue.entries or ([current] if current is not None else [])
@@ -216,6 +240,7 @@ class Panel:
         else:
             self.times.note(job)
             self.results.add(job, self.options.surface)
+        self.review.follow(job)
         self.update()
 
     def _showInputHint(self, volumes: list[Any]) -> None:

@@ -24,6 +24,7 @@ class MambaSegmentParameterNode:
     batchSource: str = ""  # a folder, a pattern or a .csv file
     batchOutput: str = ""  # a folder
     batchEnding: str = ".seg.nrrd"
+    reviewSegmentation: vtkMRMLSegmentationNode  # what the section Review shows; its state lies in that node
 
 
 def channelVolume(node: Any, channel: int) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import ctk
+import qt
 from slicer.i18n import tr as _
 
 from .choice_box import ChoiceBox, devices
@@ -14,6 +15,9 @@ from .shortcuts import USUAL
 if TYPE_CHECKING:
     from .preferences import Preferences
     from .shortcuts import Shortcuts
+
+
+_LOOK_AFTER_MS = 400  # a path that is typed changes with every key
 
 
 class SettingsSection:
@@ -26,7 +30,9 @@ class SettingsSection:
         self.ui = ui
         self._preferences = preferences
         self._shortcuts = shortcuts
-        self._onFolders = onFolders
+        self._later: Any = qt.QTimer()
+        self._later.setSingleShot(True)
+        self._later.connect("timeout()", onFolders)
         ui.settingsCollapsibleButton.collapsed = True
         for edit in (ui.modelFolderEdit, ui.wheelFolderEdit):
             edit.filters = ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.Readable
@@ -50,6 +56,7 @@ class SettingsSection:
 
     def close(self) -> None:
         """A field that goes while the user is in it tells that as the end of editing."""
+        self._later.stop()
         for name, edit in self._keys.items():
             edit.disconnect("editingFinished()", self._handlers[name])
 
@@ -57,7 +64,7 @@ class SettingsSection:
         self._preferences.set(name, path.strip())
         self._preferences.apply()
         self._sayFolders()
-        self._onFolders()
+        self._later.start(_LOOK_AFTER_MS)
 
     def _keyHandler(self, name: str) -> Callable[[], None]:
         return lambda: self._onKey(name)

@@ -20,15 +20,15 @@ class WarmUp:
 
     def __init__(self, logic: Any) -> None:
         self.logic = logic
-        self._wanted: tuple[str, str] | None = None
-        self._done: tuple[str, str] | None = None
+        self._wanted: tuple[str, str, str] | None = None
+        self._done: tuple[str, str, str] | None = None
         self._timer: Any = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.connect("timeout()", self._begin)
 
-    def want(self, model: str | None, device: str) -> None:
-        """This model on this device is what a click would use; None: there is nothing to warm up."""
-        wanted = None if model is None else (model, device)
+    def want(self, model: str | None, device: str, quality: str) -> None:
+        """This model, device and quality are what a click would use; None: there is nothing to warm up."""
+        wanted = None if model is None else (model, device, quality)
         if wanted == self._wanted:
             return
         self._wanted = wanted
@@ -46,8 +46,8 @@ class WarmUp:
         if self._wanted is None:
             return
         self._done = self._wanted
-        model, device = self._wanted
+        model, device, quality = self._wanted
         try:
-            self.logic.warmUp(model, device=device)
+            self.logic.warmUp(model, device=device, quality=quality)
         except MambaSegmentError as problem:  # a click meets it again, and shows it
             _log.warning("the worker could not be started: %s", problem)

@@ -12,7 +12,7 @@ from typing import Any
 import slicer
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtGui import QKeySequence, QShortcut
-from PySide6.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from Testing.host.mrml_widgets import Observations, SceneWidget, qMRMLNodeComboBox
 from Testing.host.registry import standIn, stored
@@ -82,10 +82,10 @@ class qMRMLSegmentEditorWidget(SceneWidget):
     show3DButtonVisible = stored(bool, True)
     switchToSegmentationsButtonVisible = stored(bool, True)
     autoShowSourceVolumeNode = stored(bool, True)
-    undoEnabled = stored(bool, True)
+    undoEnabled = stored(bool, True, lambda self: self.__applyVisibility())
     readOnly = stored(bool, False, lambda self: self.__applyVisibility())
     effectButtonStyle = stored("QVariant", 0)
-    effectColumnCount = stored(int, 2)
+    effectColumnCount = stored(int, 2, lambda self: self.__makeEffectButtons())
     jumpToSelectedSegmentEnabled = stored(bool, False)
     defaultTerminologyEntry = stored(str, "")
     defaultTerminologyEntrySettingsKey = stored(str, "")
@@ -116,15 +116,21 @@ class qMRMLSegmentEditorWidget(SceneWidget):
         self.__add, self.__remove = QPushButton("Add"), QPushButton("Remove")
         self.__add.clicked.connect(self.__onAdd)
         self.__remove.clicked.connect(self.__onRemove)
-        buttons, self.__effectRow = QHBoxLayout(), QHBoxLayout()
+        self.__undo, self.__redo = QPushButton("Undo"), QPushButton("Redo")
+        self.__undo.clicked.connect(self.undo)
+        self.__redo.clicked.connect(self.redo)
+        buttons, self.__effectGrid, history = QHBoxLayout(), QGridLayout(), QHBoxLayout()
         buttons.addWidget(self.__add)
         buttons.addWidget(self.__remove)
+        history.addWidget(self.__undo)
+        history.addWidget(self.__redo)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for each in (self.__segmentations, self.__volumes, self.__table):
             layout.addWidget(each)
         layout.addLayout(buttons)
-        layout.addLayout(self.__effectRow)
+        layout.addLayout(self.__effectGrid)
+        layout.addLayout(history)
         self.__effectButtons: dict[str, QPushButton] = {}
         self.__makeEffectButtons()
 
@@ -216,6 +222,21 @@ class qMRMLSegmentEditorWidget(SceneWidget):
         self.__effectOrder = tuple(names)
         self.__makeEffectButtons()
 
+    def applyEffect(self, labelmap: Any, mode: Any) -> None:  # not in Slicer: what an effect does to the segment
+        """Change the current segment by a label map of 0 and 1, as Paint and Erase do: undoable, masks respected.
+
+        Args:
+            mode: `ModificationModeAdd`, `ModificationModeRemove` or `ModificationModeSet` of the editor's logic.
+        """
+        self.saveStateForUndo()
+        segment = self.segmentationNode().GetSegmentation().GetSegment(self.currentSegmentID())
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        if logic.GetSegmentStatus(segment) == logic.NotStarted:
+            logic.SetSegmentStatus(segment, logic.InProgress)
+        self.__logic.ModifySegmentByLabelmap(
+            self.segmentationNode(), self.currentSegmentID(), labelmap, mode, False, False
+        )
+
     def effectButtons(self) -> dict[str, QPushButton]:  # not in Slicer: the buttons that the user would see
         return self.__effectButtons
 
@@ -290,11 +311,11 @@ class qMRMLSegmentEditorWidget(SceneWidget):
             button.setParent(None)
             button.deleteLater()
         self.__effectButtons = {}
-        for name in self.__effectOrder + (rest if self.unorderedEffectsVisible else ()):
+        for place, name in enumerate(self.__effectOrder + (rest if self.unorderedEffectsVisible else ())):
             button = QPushButton(name)
             button.setCheckable(True)
             button.clicked.connect(lambda checked, name=name: self.setActiveEffectByName(name if checked else ""))
-            self.__effectRow.addWidget(button)
+            self.__effectGrid.addWidget(button, *divmod(place, self.effectColumnCount))
             self.__effectButtons[name] = button
 
     def __applyVisibility(self) -> None:
@@ -303,6 +324,8 @@ class qMRMLSegmentEditorWidget(SceneWidget):
         self.__add.setVisible(self.addRemoveSegmentButtonsVisible)
         self.__remove.setVisible(self.addRemoveSegmentButtonsVisible)
         self.__table.readOnly = self.readOnly
+        for button in (self.__undo, self.__redo):
+            button.setVisible(self.undoEnabled)
 
     def __onTableSelection(self, _selected: Any, _deselected: Any) -> None:
         chosen = self.__table.selectedSegmentIDs()

@@ -9,13 +9,22 @@ import slicer
 import vtk
 from PySide6.QtCore import Property, QItemSelection, QItemSelectionModel, Qt, Signal
 from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QAbstractItemView, QPushButton, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
 
 from Testing.host.mrml_widgets import Observations, SceneWidget, qMRMLNodeComboBox
 from Testing.host.registry import standIn, stored
 
-_COLUMNS = ("Visible", "Color", "Opacity", "Name", "Status")
+_COLUMNS = ("", "", "Opacity", "Name", "Status")  # visible and colour are icons in Slicer
 _VISIBLE, _COLOR, _OPACITY, _NAME, _STATUS = range(len(_COLUMNS))
+_ICON_PX = 26
 _STATUS_TEXTS = ("Not started", "In progress", "Completed", "Flagged")
 _EVENTS = ("SegmentAdded", "SegmentRemoved", "SegmentModified", "SegmentsOrderModified")
 
@@ -62,6 +71,11 @@ class qMRMLSegmentsTableView(SceneWidget):
         self.__table.setHorizontalHeaderLabels(list(_COLUMNS))
         self.__table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.__table.verticalHeader().hide()
+        header = self.__table.horizontalHeader()
+        header.setMinimumSectionSize(_ICON_PX)
+        header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
+        for column, width in ((_VISIBLE, _ICON_PX), (_COLOR, _ICON_PX), (_OPACITY, 60), (_STATUS, 90)):
+            self.__table.setColumnWidth(column, width)
         self.__table.itemChanged.connect(self.__onItemChanged)
         self.__table.selectionModel().selectionChanged.connect(self.__onSelection)
         layout = QVBoxLayout(self)

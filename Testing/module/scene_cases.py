@@ -44,6 +44,12 @@ def addVolume(array: np.ndarray, matrix: np.ndarray | None = None, name: str = "
     return node
 
 
+def ijkToRasOf(volumeNode: Any) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
 def addPhantom(name: str = "T1") -> Any:
     """The drawn hippocampus with its grid."""
     from MambaSegmentLib.phantom import hippocampus_phantom

@@ -43,7 +43,7 @@ class FakeLogic:
     def removeModel(self, name):
         raise AssertionError("nothing here is removed")
 
-    def warmUp(self, model, *, device):
+    def warmUp(self, model, *, device, quality):
         raise AssertionError("nothing here is ready to be segmented")
 
     def close(self):

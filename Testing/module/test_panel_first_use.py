@@ -168,10 +168,8 @@ def test_cancel_stops_after_the_package_that_pip_is_at_and_the_rest_comes_after_
     logic.torchIsInstalled = lambda _self: True
     host.set_pip(WRITES_DOWN)
     widget = host.enter("MambaSegment")
-    assert (
-        "The installation was not finished.</b> Still missing (about 213 MB on disk):<br>• numba: fast"
-        in widget.ui.missingPackagesLabel.text
-    )
+    text = widget.ui.missingPackagesLabel.text
+    assert "The installation was not finished.</b> Still missing (about 213 MB on disk):<br>• numba: fast" in text
     assert widget.ui.installButton.text == "Continue installing"
     press(widget.ui.installButton)
     facts.missing = []

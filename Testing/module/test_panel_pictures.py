@@ -60,6 +60,7 @@ def darkPalette():
         palette.setColor(getattr(qt.QPalette, name), qt.QColor(235, 235, 235))
     for name in ("Text", "WindowText", "ButtonText"):
         palette.setColor(qt.QPalette.Disabled, getattr(qt.QPalette, name), qt.QColor(130, 130, 130))
+    palette.setColor(qt.QPalette.PlaceholderText, qt.QColor(140, 140, 140))
     palette.setColor(qt.QPalette.Highlight, qt.QColor(60, 110, 170))
     return palette
 

@@ -75,6 +75,19 @@ def test_a_second_run_makes_a_second_segmentation_and_touches_the_first_only_whe
     assert len(segmentations()) == 2
 
 
+def test_an_image_that_comes_while_the_panel_is_shown_is_taken(host, open_module):
+    """As one that is dropped onto Slicer; a second one changes nothing."""
+    widget = open_module()
+    assert widget.ui.tryItButton.visible
+    volume = addVolume(someVoxels(), name="dropped")
+    host.wait_until(lambda: widget.ui.inputVolumeSelector.currentNode() is volume)
+    assert widget.ui.segmentButton.enabled
+    assert not widget.ui.tryItButton.visible
+    addVolume(someVoxels(), name="T1")
+    host.process_events(0.2)
+    assert widget.ui.inputVolumeSelector.currentNode() is volume
+
+
 def test_two_channels_have_two_selectors_prefilled_by_name(host, open_module):
     """The order of the scene is not that of the channels; their sum tells whether each went where it belongs."""
     t2, t1 = addVolume(someVoxels()[::-1].copy(), name="case7_T2w"), addVolume(someVoxels(), name="case7_T1")
@@ -111,14 +124,14 @@ def test_what_a_person_should_know_about_the_images_is_shown(host, open_module):
     widget = host.enter("MambaSegment")
     press(widget.ui.segmentButton)
     wait_for_end(host, widget)
-    assert "the volume 'T2'" in widget.ui.warningsLabel.text
+    assert "The volume 'T2' does not lie on the grid" in widget.ui.warningsLabel.text
     assert widget.ui.warningsLabel.visible
 
 
 def test_the_model_is_warm_before_the_first_click_but_only_when_one_can_be_made(host, open_module, monkeypatch):
     widget = open_module()
     asked = []
-    monkeypatch.setattr(widget.logic, "warmUp", lambda model, *, device: asked.append((model, device)))
+    monkeypatch.setattr(widget.logic, "warmUp", lambda model, **options: asked.append((model, *options.values())))
     node = widget.logic.getParameterNode()
     host.process_events(0.8)
     assert asked == []  # there is no volume
@@ -129,7 +142,7 @@ def test_the_model_is_warm_before_the_first_click_but_only_when_one_can_be_made(
     host.exit("MambaSegment")
     host.enter("MambaSegment")
     host.process_events(0.8)
-    assert asked == [("short", "cpu")]
+    assert asked == [("short", "cpu", "best")]
 
 
 def test_channels_and_device_are_saved_with_the_scene(host, open_module, tmp_path):

@@ -40,13 +40,14 @@ def test_a_folder_of_models_is_kept_and_looked_through(host, open_settings, repo
     (folder / "copy.safetensors").write_bytes(shipped.read_bytes())
     widget = open_settings()
     widget.ui.modelFolderEdit.currentPath = str(folder)
-    names = [widget.ui.modelSelector.itemText(index) for index in range(widget.ui.modelSelector.count)]
-    assert names == ["copy", "hippocampus-t1"]
+    box = widget.ui.modelSelector
+    host.wait_until(lambda: [box.itemText(index) for index in range(box.count)] == ["copy", "hippocampus-t1"])
     assert f"Models are added to {folder}." in widget.ui.foldersHintLabel.text
     again = host.reload("MambaSegment")
     assert again.ui.modelFolderEdit.currentPath == str(folder)
     assert "copy" in [model.name for model in again.logic.installedModels()]
     again.ui.modelFolderEdit.currentPath = ""
+    host.process_events(0.5)
     assert "copy" not in [model.name for model in again.logic.installedModels()]
 
 
@@ -238,3 +239,28 @@ def test_try_it_loads_the_sample_and_segments_it_with_the_shipped_model(host):
     slicer.mrmlScene.RemoveNode(volume)
     widget.panel.update()
     assert widget.ui.tryItButton.visible
+
+
+def test_a_real_volume_is_segmented_in_a_region_and_measured(host, shared):
+    """A volume of the data set that the shipped model learned from, with its manual labels."""
+    image = sorted((shared / "data" / "hippocampus_mr" / "images").glob("*.nii.gz"))[0]
+    truthNode = slicer.util.loadVolume(str(shared / "data" / "hippocampus_mr" / "labels" / image.name))
+    truth = slicer.util.arrayFromVolume(truthNode)
+    slicer.mrmlScene.RemoveNode(truthNode)
+    host.load_module()
+    widget = host.enter("MambaSegment")
+    volume = slicer.util.loadVolume(str(image))
+    host.wait_until(lambda: widget.logic.getParameterNode().inputVolume is volume)
+    widget.ui.regionSelector.addNode()  # the whole volume
+    press(widget.ui.segmentButton)
+    wait_for_end(host, widget)
+    (node,) = segmentations()
+    found = labelsOf(node, volume)
+    for value in (1, 2):
+        dice = 2 * np.sum((found == value) & (truth == value)) / (np.sum(found == value) + np.sum(truth == value))
+        assert dice > 0.75
+    rows = widget.panel.results.rows
+    assert [row.figures["voxels"] for row in rows] == [int(np.sum(found == value)) for value in (1, 2)]
+    values = slicer.util.arrayFromVolume(volume)[found == 1]
+    assert rows[0].figures["intensity_mean"] == pytest.approx(float(values.mean()), rel=1e-6)
+    assert 15 < rows[0].figures["diameter_mm"] < 40
