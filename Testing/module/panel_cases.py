@@ -43,7 +43,8 @@ def is_idle(widget):
 
 
 def segmentations():
-    return list(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"))
+    """Those that a user sees: a review keeps the model's own result besides."""
+    return [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if not node.GetHideFromEditors()]
 
 
 def isGone(pid):
