@@ -14,7 +14,7 @@ from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDER = REPOSITORY / "docs" / "pictures" / "panel"
-TESTS = "Testing/module/test_panel_pictures.py"
+TESTS = ["Testing/module/test_panel_pictures.py", "Testing/module/test_review_pictures.py"]
 LARGEST_BYTES = 150_000
 COLORS = 256  # of a palette
 GAP_PX = 8
@@ -25,6 +25,7 @@ PICTURES: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "running": ("panel-running-usual",),
     "done": ("panel-done-usual", ("view-slice", "view-3d")),
     "error": ("panel-error-usual",),
+    "review": ("review-flagged-light", "review-slice-compared"),
     "batch": ("panel-batch-running-usual", "panel-batch-done-usual"),
     "narrow_and_dark": ("panel-done-light", "panel-done-dark"),
 }
@@ -33,7 +34,7 @@ PICTURES: dict[str, tuple[str | tuple[str, ...], ...]] = {
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "MAMBASEGMENT_PICTURES": folder}
-        subprocess.run([sys.executable, "-m", "pytest", "-q", TESTS], check=True, cwd=REPOSITORY, env=environment)
+        subprocess.run([sys.executable, "-m", "pytest", "-q", *TESTS], check=True, cwd=REPOSITORY, env=environment)
         FOLDER.mkdir(parents=True, exist_ok=True)
         for name, parts in PICTURES.items():
             columns = [_stacked(Path(folder), part) for part in parts]

@@ -43,9 +43,8 @@ def is_idle(widget):
 
 
 def segmentations():
-    """Those that a user sees; a review keeps the model's result as a hidden one besides."""
-    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-    return [node for node in nodes if not node.GetHideFromEditors()]
+    """Those that a user sees: a review keeps the model's own result besides."""
+    return [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if not node.GetHideFromEditors()]
 
 
 def isGone(pid):
