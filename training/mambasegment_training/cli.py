@@ -98,13 +98,26 @@ def _add_fit(commands: Any) -> None:
 
 
 def _add_export(commands: Any) -> None:
-    parser = commands.add_parser("export", help="write the best weights of a run as a model file")
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder made by `fit`")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors")
+    parser = commands.add_parser("export", help="write the best weights of a run, or of several folds, as a model")
+    parser.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="folder made by `fit`; several, or one of fold_0, fold_1 …: folds",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="FILE.safetensors, or a folder")
+    parser.add_argument(
+        "--layout",
+        choices=("bundle", "nnunet"),
+        default="bundle",
+        help="nnunet: a folder that nnU-Net's predictor reads",
+    )
     parser.add_argument("--half", action="store_true", help="store the weights in 16 bits: half the size")
     parser.add_argument("--card", type=Path, metavar="FILE", help="TOML whose [card] replaces the run's, e.g. a recipe")
     parser.add_argument("--date", metavar="YYYY-MM-DD", help="of the training; default: as noted by the run")
     parser.add_argument("--device", default="auto", help="for measuring the model; default: %(default)s")
+    parser.add_argument("--no-cost", action="store_true", help="do not measure seconds and memory for the card")
     parser.set_defaults(run=_export)
 
 
@@ -174,14 +187,17 @@ def _fit(arguments: argparse.Namespace) -> None:
 
 def _export(arguments: argparse.Namespace) -> None:
     from .export import export
+    from .nnunet_layout import export_nnunet
 
-    manifest = export(
-        arguments.run_folder,
+    write = export if arguments.layout == "bundle" else export_nnunet
+    manifest = write(
+        arguments.runs,
         arguments.output,
         half=arguments.half,
         card_file=arguments.card,
         date=arguments.date,
         device=arguments.device,
+        with_cost=not arguments.no_cost,
     )
     dice = manifest.training["metrics"]["dice"]
     per_label = ", ".join(f"{entry['name']} {_number(entry['mean'])}" for entry in dice["labels"])
