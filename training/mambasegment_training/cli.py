@@ -73,9 +73,13 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument("--label", action="append", default=[], metavar="VALUE=NAME", help="name a label; repeatable")
     parser.add_argument("--validation-fraction", type=float, default=0.2, metavar="F", help="default: %(default)s")
     parser.add_argument("--validation-cases", default="", metavar="A,B,…", help="instead of a drawn split")
+    parser.add_argument("--splits", type=Path, metavar="FILE", help="such as nnU-Net's splits_final.json, instead")
     parser.add_argument("--seed", type=int, default=20240917, help="of the split; default: %(default)s")
     parser.add_argument("--orientation", metavar="CODE", help="such as RAS, or 'as stored'; default: the most frequent")
     parser.add_argument("--size-multiple", type=int, default=8, help="patch edges divide by it; default: %(default)s")
+    parser.add_argument(
+        "--patch-size", action="append", default=[], metavar="K,J,I", help="instead of the planned one; J,I for slices"
+    )
     parser.set_defaults(run=_prepare)
 
 
@@ -131,13 +135,16 @@ def _prepare(arguments: argparse.Namespace) -> None:
         label_names=_parse_labels(arguments.label),
         validation_fraction=arguments.validation_fraction,
         validation_cases=[name.strip() for name in arguments.validation_cases.split(",") if name.strip()],
+        splits_file=arguments.splits,
         seed=arguments.seed,
         orientation=arguments.orientation,
         size_multiple=arguments.size_multiple,
+        patches=_parse_patches(arguments.patch_size),
         progress=_show_progress,
     )
     split = dataset.split
-    print(f"{len(split.train)} cases for training, {len(split.validation)} for validation in {arguments.output}")
+    folds = f"the first of {len(dataset.folds)} folds has " if len(dataset.folds) > 1 else ""
+    print(f"{folds}{len(split.train)} cases for training, {len(split.validation)} for validation in {arguments.output}")
     print(f"labels {dataset.labels}, patch {dataset.patch_size}, preprocessing {dataset.preprocessing.to_json()}")
 
 
@@ -216,6 +223,16 @@ def _parse_labels(texts: Sequence[str]) -> dict[int, str] | None:
             raise ConfigError(f"--label {text!r}: expected VALUE=NAME, such as 1=liver")
         labels[int(value)] = name.strip()
     return labels or None
+
+
+def _parse_patches(texts: Sequence[str]) -> dict[int, tuple[int, ...]]:
+    patches = {}
+    for text in texts:
+        sizes = text.replace("x", ",").split(",")
+        if len(sizes) not in (2, 3) or not all(size.strip().isdigit() and int(size) > 0 for size in sizes):
+            raise ConfigError(f"--patch-size {text!r}: expected K,J,I such as 40,56,40, or J,I for slices")
+        patches[len(sizes)] = tuple(int(size) for size in sizes)
+    return patches
 
 
 def _cancel_on_signals(cancel: CancelToken) -> None:
