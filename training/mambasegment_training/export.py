@@ -129,7 +129,7 @@ def _describe(card: Card, fold: TrainedFold, default_name: str) -> Manifest:
         patch_size=planned_patch_size(dataset, config),
         step=config.validation.tile_step,
         mirror_axes=mirror_axes_of(fold),
-        regions=getattr(dataset, "regions", ()),
+        regions=dataset.regions,
         ignore_label=dataset.ignore_label,
         license=card.license,
         citation=card.citation,

@@ -115,7 +115,7 @@ def _compared(fold: TrainedFold) -> tuple[Any, ...]:
         dataset.channels,
         dataset.labels,
         dataset.ignore_label,
-        getattr(dataset, "regions", ()),
+        dataset.regions,
         dataset.preprocessing.to_json(),
         mirror_axes_of(fold),
         config.validation.tile_step,
