@@ -81,7 +81,7 @@ def export(
     """
     check_target(output)
     draft = make_draft(runs, output.stem, half, card_file, date, device, with_cost)
-    return write_bundle(output, draft.manifest, [fold.weights for fold in draft.folds], half=half)
+    return write_bundle(output, draft.manifest, [fold.state_dict() for fold in draft.folds], half=half)
 
 
 def make_draft(
@@ -143,7 +143,7 @@ def _written(manifest: Manifest, folds: Sequence[TrainedFold], *, half: bool) ->
     """The model as a file that goes away again."""
     with tempfile.TemporaryDirectory(prefix="mambatrain-") as folder:
         path = Path(folder) / "model.safetensors"
-        write_bundle(path, manifest, [fold.weights for fold in folds], half=half)
+        write_bundle(path, manifest, [fold.state_dict() for fold in folds], half=half)
         yield path
 
 
@@ -157,7 +157,7 @@ def _parities(
         smallest = min(store.identifiers, key=lambda name: store[name].labels.size)
         parities[f"fold {number}"] = parity.compare(
             network,
-            fold.checkpoint_network(),
+            fold.network,
             store[smallest].image,
             outputs=len(manifest.class_values),
             patch_size=manifest.patch_size,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,25 @@ class TrainedFold:
     sha256: str
     pretrained: Mapping[str, Any] | None
 
-    def checkpoint_network(self) -> nn.Module:
-        """The network as the training built it, with these weights, in evaluation mode."""
+    @cached_property
+    def network(self) -> nn.Module:
+        """As the training built it, with these weights, in evaluation mode.
+
+        Raises:
+            ConfigError: weights of another network than the run's settings name.
+        """
         network = build_network(self.dataset, self.record.config)
-        network.load_state_dict(dict(self.weights))
+        try:
+            network.load_state_dict(dict(self.weights))
+        except RuntimeError as problem:
+            raise ConfigError(
+                f"{self.run / BEST} is of another network than {self.run / CONFIG}: {problem}"
+            ) from problem
         return network.eval()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The weights, each piece of memory under all its names; read from a file, they would be copies."""
+        return self.network.state_dict()
 
 
 def read_folds(runs: Sequence[Path]) -> tuple[TrainedFold, ...]:
