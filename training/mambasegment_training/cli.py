@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_prepare(commands)
     _add_fit(commands)
     _add_export(commands)
+    _add_nnunet_plans(commands)
     return parser
 
 
@@ -123,6 +124,18 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--device", default="auto", help="for measuring the model; default: %(default)s")
     parser.add_argument("--no-cost", action="store_true", help="do not measure seconds and memory for the card")
     parser.set_defaults(run=_export)
+
+
+def _add_nnunet_plans(commands: Any) -> None:
+    parser = commands.add_parser("nnunet-plans", help="put a recipe into plans of stock nnU-Net, for its own training")
+    parser.add_argument("plans", type=Path, metavar="PLANS.json", help="as nnUNetv2_plan_and_preprocess made them")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML with what differs from the defaults")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting; repeatable"
+    )
+    parser.add_argument("--configuration", default="3d_fullres", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--name", default="MambaSegmentPlans", help="of the new plans; default: %(default)s")
+    parser.set_defaults(run=_nnunet_plans)
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
@@ -209,6 +222,18 @@ def _export(arguments: argparse.Namespace) -> None:
     dice = manifest.training["metrics"]["dice"]
     per_label = ", ".join(f"{entry['name']} {_number(entry['mean'])}" for entry in dice["labels"])
     print(f"wrote {arguments.output}; Dice on {dice['cases']} validation cases: {per_label}, mean {dice['mean']:.4f}")
+
+
+def _nnunet_plans(arguments: argparse.Namespace) -> None:
+    from .config import load_config
+    from .nnunet_plans import write_plans
+
+    config = load_config(arguments.config, arguments.set)
+    written = write_plans(arguments.plans, config, configuration=arguments.configuration, name=arguments.name)
+    folder = Path(__file__).parent / "for_nnunet"
+    print(f"wrote {written}; train with these two lines:")
+    print(f'export nnUNet_extTrainer="{folder}"')
+    print(f"nnUNetv2_train DATASET {arguments.configuration} FOLD -tr MambaSegmentTrainer -p {arguments.name}")
 
 
 def _number(value: float | None) -> str:
