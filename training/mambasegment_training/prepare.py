@@ -46,11 +46,6 @@ class PreparedDataset:
     split: Split
     split_seed: int | None
     sources: dict[str, tuple[Path, ...]]
-    regions: tuple = ()
-
-    @property
-    def folds(self):
-        return (self.split,)
 
     @property
     def class_count(self) -> int:
