@@ -97,6 +97,7 @@ def _add_fit(commands: Any) -> None:
     )
     parser.add_argument("--time-budget", metavar="T", help="train for a time such as 10m instead of a number of epochs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: %(default)s")
+    parser.add_argument("--memory-gb", type=float, metavar="GB", help="take the largest batch whose step fits")
     parser.add_argument("--resume", action="store_true", help="go on with the run in RUN, with its own settings")
     parser.set_defaults(run=_fit)
 
@@ -138,6 +139,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
 def _fit(arguments: argparse.Namespace) -> None:
     from .config import load_config
     from .loop import fit, resume
+    from .memory import with_batch_that_fits
+    from .prepare import open_work
     from .run_folder import read_run
 
     budget_s = None if arguments.time_budget is None else parse_duration_s(arguments.time_budget)
@@ -163,6 +166,9 @@ def _fit(arguments: argparse.Namespace) -> None:
         if arguments.pretrained is not None:  # quoted, since a path is taken as it is
             assignments.append(f"pretrained.file={json.dumps(arguments.pretrained, ensure_ascii=False)}")
         config = load_config(arguments.config, assignments)
+        if arguments.memory_gb is not None:
+            config = with_batch_that_fits(open_work(arguments.work), config, arguments.memory_gb)
+            print(f"batches of {config.data.batch_size} fit {arguments.memory_gb:g} GB", file=sys.stderr)
         result = fit(
             arguments.work,
             arguments.output,
