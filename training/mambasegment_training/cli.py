@@ -147,9 +147,9 @@ def _fit(arguments: argparse.Namespace) -> None:
     cancel = CancelToken()
     _cancel_on_signals(cancel)
     if arguments.resume:
-        if arguments.config is not None or arguments.set or arguments.pretrained is not None:
+        if arguments.config is not None or arguments.set or arguments.pretrained or arguments.memory_gb is not None:
             raise ConfigError(
-                "--resume goes on with the run's own settings; leave out --config, --set and --pretrained"
+                "--resume goes on with the run's own settings; leave out --config, --set, --pretrained and --memory-gb"
             )
         work = read_run(arguments.output).work
         if work != arguments.work.resolve():

@@ -82,6 +82,6 @@ def _too_little(needed: StepMemory, config: TrainingConfig, memory_gb: float) ->
     patch = " x ".join(map(str, needed.patch_size))
     cheaper = "" if config.activation_checkpointing else "set activation_checkpointing to true, or "
     return (
-        f"a step of {config.network.name} on one image of {patch} voxels takes about {needed.of_batch(1) / 1e9:.1f} GB, "
-        f"and {memory_gb:g} GB are allowed: {cheaper}choose a smaller data.patch_size or a narrower network"
+        f"a step of {config.network.name} on one image of {patch} voxels takes about "
+        f"{needed.of_batch(1) / 1e9:.1f} GB, and {memory_gb:g} GB are allowed: {cheaper}choose a smaller data.patch_size or a narrower network"
     )
