@@ -83,5 +83,6 @@ def _too_little(needed: StepMemory, config: TrainingConfig, memory_gb: float) ->
     cheaper = "" if config.activation_checkpointing else "set activation_checkpointing to true, or "
     return (
         f"a step of {config.network.name} on one image of {patch} voxels takes about "
-        f"{needed.of_batch(1) / 1e9:.1f} GB, and {memory_gb:g} GB are allowed: {cheaper}choose a smaller data.patch_size or a narrower network"
+        f"{needed.of_batch(1) / 1e9:.1f} GB, and {memory_gb:g} GB are allowed: {cheaper}choose a smaller "
+        "data.patch_size or a narrower network"
     )
