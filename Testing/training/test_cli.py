@@ -68,7 +68,7 @@ def test_from_a_data_set_to_a_model_file(a_dataset, tmp_path, capsys):
         (
             ["fit", "{work}", "-o", "{tmp}/r", "--resume", "--set", "seed=1"],
             2,
-            "leave out --config, --set, --pretrained, --init-from and --fold",
+            "leave out --config, --set, --pretrained, --init-from, --fold and --memory-gb",
         ),
         (["fit", "{work}", "-o", "{tmp}/r", "--device", "cuda:99"], 4, "'cuda:99' is not there"),
         (["export", "{tmp}/r", "-o", "{tmp}/m.safetensors"], 2, "start it with `mambatrain fit"),

@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import re
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from MambaSegmentLib.errors import Cancelled, ConfigError, MambaSegmentError
 from MambaSegmentLib.openmp import let_waiting_threads_sleep
-from MambaSegmentLib.progress import CancelToken, Progress
+from MambaSegmentLib.progress import Progress
 
 from . import __version__
 
 if TYPE_CHECKING:
     from .loop import FitResult
+    from .stopping import StopRequests
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -77,9 +77,13 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument("--label", action="append", default=[], metavar="VALUE=NAME", help="name a label; repeatable")
     parser.add_argument("--validation-fraction", type=float, default=0.2, metavar="F", help="default: %(default)s")
     parser.add_argument("--validation-cases", default="", metavar="A,B,…", help="instead of a drawn split")
+    parser.add_argument("--splits", type=Path, metavar="FILE", help="such as nnU-Net's splits_final.json, instead")
     parser.add_argument("--seed", type=int, default=20240917, help="of the split; default: %(default)s")
     parser.add_argument("--orientation", metavar="CODE", help="such as RAS, or 'as stored'; default: the most frequent")
     parser.add_argument("--size-multiple", type=int, default=8, help="patch edges divide by it; default: %(default)s")
+    parser.add_argument(
+        "--patch-size", action="append", default=[], metavar="K,J,I", help="instead of the planned one; J,I for slices"
+    )
     parser.set_defaults(run=_prepare)
 
 
@@ -99,6 +103,7 @@ def _add_fit(commands: Any) -> None:
     parser.add_argument("--fold", metavar="N", help="of the data set's folds, or all: short for --set fold=N")
     parser.add_argument("--time-budget", metavar="T", help="train for a time such as 10m instead of a number of epochs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: %(default)s")
+    parser.add_argument("--memory-gb", type=float, metavar="GB", help="take the largest batch whose step fits")
     parser.add_argument("--resume", action="store_true", help="go on with the run in RUN, with its own settings")
     parser.set_defaults(run=_fit)
 
@@ -124,18 +129,23 @@ def _prepare(arguments: argparse.Namespace) -> None:
         label_names=_parse_labels(arguments.label),
         validation_fraction=arguments.validation_fraction,
         validation_cases=[name.strip() for name in arguments.validation_cases.split(",") if name.strip()],
+        splits_file=arguments.splits,
         seed=arguments.seed,
         orientation=arguments.orientation,
         size_multiple=arguments.size_multiple,
+        patches=_parse_patches(arguments.patch_size),
         progress=_show_progress,
     )
     split = dataset.split
-    print(f"{len(split.train)} cases for training, {len(split.validation)} for validation in {arguments.output}")
+    folds = f"the first of {len(dataset.folds)} folds has " if len(dataset.folds) > 1 else ""
+    print(f"{folds}{len(split.train)} cases for training, {len(split.validation)} for validation in {arguments.output}")
     print(f"labels {dataset.labels}, patch {dataset.patch_size}, preprocessing {dataset.preprocessing.to_json()}")
 
 
 def _fit(arguments: argparse.Namespace) -> None:
     budget_s = None if arguments.time_budget is None else parse_duration_s(arguments.time_budget)
+    from .stopping import StopRequests
+
     requests = StopRequests()
     try:
         result = _resumed(arguments, budget_s, requests) if arguments.resume else _begun(arguments, budget_s, requests)
@@ -166,6 +176,12 @@ def _begun(arguments: argparse.Namespace, budget_s: float | None, requests: "Sto
         if path is not None:  # quoted, since a path is taken as it is
             assignments.append(f"{key}={json.dumps(path, ensure_ascii=False)}")
     config = load_config(arguments.config, assignments)
+    if arguments.memory_gb is not None:
+        from .memory import with_batch_that_fits
+        from .prepare import open_work
+
+        config = with_batch_that_fits(open_work(arguments.work), config, arguments.memory_gb)
+        print(f"batches of {config.data.batch_size} fit {arguments.memory_gb:g} GB", file=sys.stderr)
     return fit(
         arguments.work,
         arguments.output,
@@ -180,11 +196,10 @@ def _resumed(arguments: argparse.Namespace, budget_s: float | None, requests: "S
     from .loop import resume
     from .run_folder import read_run
 
-    given = {"config": "--config", "set": "--set", "pretrained": "--pretrained"}
-    given |= {"init_from": "--init-from", "fold": "--fold"}
-    if any(getattr(arguments, name) for name in given):
-        names = ", ".join(list(given.values())[:-1])
-        raise ConfigError(f"--resume goes on with the run's own settings; leave out {names} and --fold")
+    names = ("config", "set", "pretrained", "init_from", "fold", "memory_gb")
+    if any(getattr(arguments, name) not in (None, []) for name in names):
+        *others, last = (f"--{name.replace('_', '-')}" for name in names)
+        raise ConfigError(f"--resume goes on with the run's own settings; leave out {', '.join(others)} and {last}")
     work = read_run(arguments.output).work
     if work != arguments.work.resolve():
         raise ConfigError(f"the run was started on {work}, not on {arguments.work.resolve()}")
@@ -227,33 +242,14 @@ def _parse_labels(texts: Sequence[str]) -> dict[int, str] | None:
     return labels or None
 
 
-class StopRequests:
-    """Signals that end a training after the step under way.
-
-    Ctrl-C, and a second one ends it at once. SIGTERM, as a cluster sends it before it takes the machine away, and its
-    twin on Windows, Ctrl-Break or the closing of the console; more of them change nothing while the state is saved.
-    """
-
-    def __init__(self) -> None:
-        self.cancel = CancelToken()
-        self.terminated = False
-        signal.signal(signal.SIGINT, self._interrupt)
-        signal.signal(signal.SIGTERM, self._terminate)
-        if sys.platform == "win32":
-            signal.signal(signal.SIGBREAK, self._terminate)
-
-    def _interrupt(self, _number: int, _frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        self._stop()
-
-    def _terminate(self, _number: int, _frame: object) -> None:
-        self.terminated = True
-        self._stop()
-
-    def _stop(self) -> None:
-        if not self.cancel.cancelled:
-            print("mambatrain: stopping after this step …", file=sys.stderr)
-        self.cancel.cancel()
+def _parse_patches(texts: Sequence[str]) -> dict[int, tuple[int, ...]]:
+    patches = {}
+    for text in texts:
+        sizes = text.replace("x", ",").split(",")
+        if len(sizes) not in (2, 3) or not all(size.strip().isdigit() and int(size) > 0 for size in sizes):
+            raise ConfigError(f"--patch-size {text!r}: expected K,J,I such as 40,56,40, or J,I for slices")
+        patches[len(sizes)] = tuple(int(size) for size in sizes)
+    return patches
 
 
 def _show_progress(progress: Progress) -> None:
