@@ -71,6 +71,7 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder for the prepared data")
     parser.add_argument("--patient-pattern", metavar="REGEX", help="group 1, found in a case's name, is the patient")
     parser.add_argument("--label", action="append", default=[], metavar="VALUE=NAME", help="name a label; repeatable")
+    parser.add_argument("--renumber", action="store_true", help="close gaps between label values; names keep theirs")
     parser.add_argument("--validation-fraction", type=float, default=0.2, metavar="F", help="default: %(default)s")
     parser.add_argument("--validation-cases", default="", metavar="A,B,…", help="instead of a drawn split")
     parser.add_argument("--splits", type=Path, metavar="FILE", help="such as nnU-Net's splits_final.json, instead")
@@ -121,6 +122,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
         arguments.output,
         patient_pattern=arguments.patient_pattern,
         label_names=_parse_labels(arguments.label),
+        renumber=arguments.renumber,
         validation_fraction=arguments.validation_fraction,
         validation_cases=[name.strip() for name in arguments.validation_cases.split(",") if name.strip()],
         splits_file=arguments.splits,

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from MambaSegmentLib.errors import GeometryError, ImageError, MambaSegmentError
-from MambaSegmentLib.image_io import read_volume
 from MambaSegmentLib.normalization import Normalization
 from MambaSegmentLib.orientation import orientation_of, turn_towards
 from MambaSegmentLib.preprocess import PreprocessingSpec
 from MambaSegmentLib.volume import Volume
 
-from .dataset import RawCase, RawDataset
+from .case_files import RawCase, read_case
+from .dataset import RawDataset
 
 GRID_TOLERANCE_MM = 1e-2  # headers of the same grid, written by two programs, differ by rounding
 INTENSITY_SAMPLES = 10_000  # foreground voxels looked at per case and channel
@@ -38,11 +38,6 @@ class CaseFacts:
     label_voxels: dict[int, int]
     intensities: list[np.ndarray] = field(repr=False)
     zero_fraction: float
-
-
-def read_case(case: RawCase) -> tuple[list[Volume], Volume]:
-    """Read the channels and the labels of a case."""
-    return [read_volume(path) for path in case.images], read_volume(case.labels)
 
 
 def look_at_cases(dataset: RawDataset) -> dict[str, CaseFacts]:
@@ -72,11 +67,12 @@ def look_at_case(case: RawCase, dataset: RawDataset) -> CaseFacts:
         GeometryError: image and labels, or two channels, lie on different grids.
         ImageError: voxels that are no numbers, a constant channel, or labels that the data set does not declare.
     """
-    images, labels = read_case(case)
-    for path, volume in zip((*case.images[1:], case.labels), (*images[1:], labels), strict=True):
+    images, labels = read_case(case, dataset.reading)
+    files = case.images if len(case.images) == len(images) else case.images * len(images)  # the colours of a picture
+    for path, volume in zip((*files[1:], case.labels), (*images[1:], labels), strict=True):
         if not images[0].same_grid(volume, GRID_TOLERANCE_MM):
             raise GeometryError(_grids_differ(case.images[0], images[0], path, volume))
-    for path, volume in zip(case.images, images, strict=True):
+    for path, volume in zip(files, images, strict=True):
         if not np.isfinite(volume.array).all():
             raise ImageError(f"{_short(path)} holds voxels that are NaN or infinite; replace them")
         if volume.array.min() == volume.array.max():
