@@ -81,6 +81,7 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument(
         "--patch-size", action="append", default=[], metavar="K,J,I", help="instead of the planned one; J,I for slices"
     )
+    parser.add_argument("--strict", action="store_true", help="refuse what the quality report warns about")
     parser.set_defaults(run=_prepare)
 
 
@@ -130,11 +131,13 @@ def _prepare(arguments: argparse.Namespace) -> None:
         orientation=arguments.orientation,
         size_multiple=arguments.size_multiple,
         patches=_parse_patches(arguments.patch_size),
+        strict=arguments.strict,
         progress=_show_progress,
     )
     split = dataset.split
     folds = f"the first of {len(dataset.folds)} folds has " if len(dataset.folds) > 1 else ""
     print(f"{folds}{len(split.train)} cases for training, {len(split.validation)} for validation in {arguments.output}")
+    print(f"look at {arguments.output / 'report.html'} before training")
     print(f"labels {dataset.labels}, patch {dataset.patch_size}, preprocessing {dataset.preprocessing.to_json()}")
 
 

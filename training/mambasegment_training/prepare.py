@@ -7,13 +7,13 @@ of label, k, j, i: voxels to centre patches on).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from MambaSegmentLib.errors import ConfigError
+from MambaSegmentLib.errors import ConfigError, ImageError
 from MambaSegmentLib.manifest import Region
 from MambaSegmentLib.orientation import check_orientation
 from MambaSegmentLib.preprocess import PreprocessingSpec, preprocess, preprocess_labels
@@ -22,13 +22,16 @@ from MambaSegmentLib.volume import Volume
 
 from .case_files import AS_STORED, RawCase, Reading, read_case
 from .dataset import RawDataset, find_dataset
+from .findings import Finding, find_faults
 from .fingerprint import CaseFacts, decide_preprocessing, look_at_cases
 from .plan import Plan, plan_networks
+from .report import QualityReport
 from .split import Split, folds_by_patient, folds_to_nnunet, read_folds, split_by_list
 from .storage import read_json, write_array, write_json
 from .understand import understand
 
 FORMAT = 1
+MESSAGES_SHOWN = 10  # of a refusal; the report has all
 FOREGROUND_VOXELS = 2_000  # kept per label and case; enough to reach every part of a structure
 
 
@@ -92,6 +95,7 @@ def prepare(
     orientation: str | None = None,
     size_multiple: int = 8,
     patches: Mapping[int, Sequence[int]] | None = None,
+    strict: bool = False,
     progress: ProgressCallback | None = None,
 ) -> PreparedDataset:
     """Make a work folder; a second call on the same folder starts over.
@@ -106,18 +110,22 @@ def prepare(
         orientation: instead of the most frequent one; three letters or "as stored".
         size_multiple: of networks with stages of their own, for the patch size.
         patches: dimensions -> patch instead of the planned one.
+        strict: refuse what is otherwise a warning in the quality report.
     Raises:
-        ConfigError, ImageError, GeometryError: the data set cannot be used; the message names every fault found.
+        ConfigError, ImageError: the data set cannot be used; the message names every fault found, and report.html in
+            the work folder shows them.
     """
     if orientation is not None:
         check_orientation(orientation)
     dataset = understand(find_dataset(source, patient_pattern), label_names, renumber=renumber)
     drawn = not validation_cases and splits_file is None
     folds = _folds(dataset, validation_fraction, validation_cases, splits_file, seed)
-    facts = look_at_cases(dataset)
+    facts, problems = look_at_cases(dataset, progress)
     labels = _name_labels(dataset, facts)
-    spec = decide_preprocessing(dataset, list(facts.values()), orientation)
+    report = QualityReport(dataset, facts, _findings(dataset, facts, problems, labels, folds), labels, folds)
     _make_empty(work)
+    _refuse_faults(report, work, strict)
+    spec = decide_preprocessing(dataset, list(facts.values()), orientation)
     shapes = []
     for done, case in enumerate(dataset.cases):
         shapes.append(_prepare_case(case, dataset, spec, work / "cases", seed))
@@ -141,6 +149,7 @@ def prepare(
             _describe(case, facts[case.identifier], shape) for case, shape in zip(dataset.cases, shapes, strict=True)
         ],
     }
+    replace(report, plan=plan).write(work)
     write_json(work / "splits_final.json", folds_to_nnunet(folds))
     write_json(work / "dataset.json", content)
     return open_work(work)
@@ -192,6 +201,34 @@ def _make_empty(work: Path) -> None:
         raise ConfigError(f"cannot make the work folder {work}: {problem.strerror or problem}") from problem
 
 
+def _findings(
+    dataset: RawDataset,
+    facts: Mapping[str, CaseFacts],
+    problems: Mapping[str, str],
+    labels: Mapping[int, str],
+    folds: Sequence[Split],
+) -> list[Finding]:
+    unusable = [Finding("error", "cannot be used", (case,), f"{case}: {text}") for case, text in problems.items()]
+    complete = [] if problems else find_faults(dataset, facts, labels, folds)  # half a data set lacks labels, and more
+    return [*unusable, *complete]
+
+
+def _refuse_faults(report: QualityReport, work: Path, strict: bool) -> None:
+    refused = [finding for finding in report.findings if strict or finding.severity == "error"]
+    if not refused:
+        return
+    page = report.write(work)
+    shown = "\n  ".join(finding.message for finding in refused[:MESSAGES_SHOWN])
+    more = f"\n  and {len(refused) - MESSAGES_SHOWN} more" if len(refused) > MESSAGES_SHOWN else ""
+    unusable = sum(finding.kind == "cannot be used" for finding in refused)
+    title = (
+        f"{unusable} of {len(report.dataset.cases)} cases cannot be used"
+        if unusable
+        else f"the data set has {len(refused)} fault(s)"
+    )
+    raise ImageError(f"{title}:\n  {shown}{more}\n{page} shows them all")
+
+
 def _name_labels(dataset: RawDataset, facts: Mapping[str, CaseFacts]) -> dict[int, str]:
     """Names for 1..N.
 
@@ -200,6 +237,8 @@ def _name_labels(dataset: RawDataset, facts: Mapping[str, CaseFacts]) -> dict[in
     """
     found = {value for case in facts.values() for value in case.label_voxels} - {0, dataset.ignore_label}
     names = dict(dataset.label_names) if dataset.label_names is not None else {v: f"label {v}" for v in sorted(found)}
+    if len(facts) < len(dataset.cases):
+        return names  # the cases that cannot be read may have the others
     if not names or not found:
         raise ConfigError("no case has a labelled voxel; there is nothing to learn")
     if sorted(names) != list(range(1, len(names) + 1)):
