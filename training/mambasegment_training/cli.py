@@ -76,6 +76,7 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder for the prepared data")
     parser.add_argument("--patient-pattern", metavar="REGEX", help="group 1, found in a case's name, is the patient")
     parser.add_argument("--label", action="append", default=[], metavar="VALUE=NAME", help="name a label; repeatable")
+    parser.add_argument("--renumber", action="store_true", help="close gaps between label values; names keep theirs")
     parser.add_argument("--validation-fraction", type=float, default=0.2, metavar="F", help="default: %(default)s")
     parser.add_argument("--validation-cases", default="", metavar="A,B,…", help="instead of a drawn split")
     parser.add_argument("--splits", type=Path, metavar="FILE", help="such as nnU-Net's splits_final.json, instead")
@@ -85,6 +86,7 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument(
         "--patch-size", action="append", default=[], metavar="K,J,I", help="instead of the planned one; J,I for slices"
     )
+    parser.add_argument("--strict", action="store_true", help="refuse what the quality report warns about")
     parser.set_defaults(run=_prepare)
 
 
@@ -153,6 +155,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
         arguments.output,
         patient_pattern=arguments.patient_pattern,
         label_names=_parse_labels(arguments.label),
+        renumber=arguments.renumber,
         validation_fraction=arguments.validation_fraction,
         validation_cases=[name.strip() for name in arguments.validation_cases.split(",") if name.strip()],
         splits_file=arguments.splits,
@@ -160,11 +163,13 @@ def _prepare(arguments: argparse.Namespace) -> None:
         orientation=arguments.orientation,
         size_multiple=arguments.size_multiple,
         patches=_parse_patches(arguments.patch_size),
+        strict=arguments.strict,
         progress=_show_progress,
     )
     split = dataset.split
     folds = f"the first of {len(dataset.folds)} folds has " if len(dataset.folds) > 1 else ""
     print(f"{folds}{len(split.train)} cases for training, {len(split.validation)} for validation in {arguments.output}")
+    print(f"look at {arguments.output / 'report.html'} before training")
     print(f"labels {dataset.labels}, patch {dataset.patch_size}, preprocessing {dataset.preprocessing.to_json()}")
 
 
