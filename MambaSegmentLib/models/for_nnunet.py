@@ -7,7 +7,7 @@ So its predictor reads them wherever this package is installed, with nothing of 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 from torch import nn
@@ -57,14 +57,3 @@ def architecture_entry(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def can_supervise(name: str) -> bool:
     """Whether a network of that name has outputs of several resolutions to give."""
     return _SWITCH in {field.name for field in fields(architecture_named(name).config)}
-
-
-def set_deep_supervision(network: nn.Module, enabled: bool) -> None:
-    """Change what a network returns, all its logits or the finest, without building it anew; others stay the same."""
-    config: Any = network.config
-    if not hasattr(config, _SWITCH):
-        return
-    network.config = replace(config, **{_SWITCH: enabled})
-    for holder in (network, getattr(network, "decoder", None)):  # some look at a copy of it
-        if hasattr(holder, _SWITCH):
-            setattr(holder, _SWITCH, enabled)

@@ -46,6 +46,7 @@ def a_run(folder: Path, work: Path, name: str, seed: int = 1) -> Path:
         | {"network": {"name": name, "options": NETWORKS[name]}, "data": {"batch_size": 1, **flat}, "seed": seed}
         | {"augment": {"mirror_axes": [1]}}
     )
+    folder.mkdir(parents=True)
     start_run(folder, work, config)
     network = build_network(open_work(work), config)
     save_weights(folder / BEST, network.state_dict(), {"epoch": 1, "step": 1, "mean_dice": 0.5, "scores": {}})

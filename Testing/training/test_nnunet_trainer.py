@@ -20,7 +20,7 @@ from MambaSegmentLib.bundle import read_bundle
 from MambaSegmentLib.cli import main
 from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.inference.predictor import Predictor
-from MambaSegmentLib.models.for_nnunet import build_network, set_deep_supervision
+from MambaSegmentLib.models.for_nnunet import build_network
 from MambaSegmentLib.review.measure import dice_per_label
 from MambaSegmentLib.volume import Volume
 from Testing.foreign_models import newer_form, older_configuration, plans_of
@@ -31,12 +31,13 @@ pytest.importorskip("nnunetv2", reason="needs nnU-Net, whose trainer this is abo
 
 DATASET = "Dataset901_Boxes"
 RECIPE = TINY | {
-    "epochs": 3,
-    "steps_per_epoch": 20,
+    "epochs": 2,
+    "steps_per_epoch": 25,
+    "optimizer": {"learning_rate": 1e-2},
     "ema_decay": None,
     "data": {"batch_size": 2, "foreground_fraction": 0.5},
     "augment": {"mirror_axes": [0, 1, 2]},  # as nnU-Net does
-    "validation": {"every_epochs": 3},
+    "validation": {"every_epochs": 1},
 }
 
 
@@ -82,27 +83,6 @@ def test_the_plan_gets_network_patch_batch_and_recipe(tmp_path, capsys):
     assert (kwargs["name"], kwargs["strides"]) == ("umamba_enc", [[1, 1, 1], [2, 2, 2]])
     network = build_network(1, 3, **kwargs, deep_supervision=True)
     assert [tuple(one.shape) for one in network(torch.zeros(1, 1, 14, 16, 10))] == [(1, 3, 14, 16, 10)]
-
-
-def test_deep_supervision_is_switched_without_building_anew():
-    image = torch.zeros(1, 1, 32, 32)
-    sizes = {
-        "umamba_bot": ({"features_per_stage": [4, 4, 4], "kernel_sizes": 3, "strides": [1, 2, 2]}, 2),
-        "swin_umamba_d": ({"dims": [8, 16], "encoder_depths": [1, 1], "decoder_depths": [1]}, 2),
-        "plain_conv_unet": (
-            {"features_per_stage": [4, 4, 4], "kernel_sizes": 3, "strides": [1, 2, 2]}
-            | {"encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1]},
-            2,
-        ),
-    }
-    for name, (options, levels) in sizes.items():
-        dims = {} if name.startswith("swin") else {"spatial_dims": 2}
-        network = build_network(1, 2, name, options | dims, deep_supervision=True).eval()
-        assert len(network(image)) == levels
-        set_deep_supervision(network, False)
-        assert network(image).shape == (1, 2, 32, 32)
-        set_deep_supervision(network, True)
-        assert len(network(image)) == levels
 
 
 def test_plans_that_cannot_be(tmp_path):
@@ -170,7 +150,7 @@ def test_a_training_under_nnunet_is_as_good_as_ours(tmp_path, monkeypatch):
     training, validation = range(8), range(8, 10)
     splits = [{"train": [f"c{n}" for n in training], "val": [f"c{n}" for n in validation]}]
     folder = tmp_path / "preprocessed" / DATASET
-    plans = with_recipe(stock_plans(spacing=[1.0] * 3), a_recipe(), "3d_fullres", "MambaSegmentPlans")
+    plans = with_recipe(stock_plans(spacing=[1.0] * 3), a_recipe("umamba_bot"), "3d_fullres", "MambaSegmentPlans")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         preprocessed_by_nnunet(folder, plans, range(10))
@@ -189,7 +169,9 @@ def test_a_training_under_nnunet_is_as_good_as_ours(tmp_path, monkeypatch):
     for number in range(10):
         write_case(tmp_path / "data", f"c{number}", *labelled_case(number))
     prepare(tmp_path / "data", tmp_path / "work", validation_cases=splits[0]["val"])
-    config = a_recipe(data={**RECIPE["data"], "patch_size": trainer.configuration_manager.patch_size})
+    sizes = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["options"]
+    patch = {**RECIPE["data"], "patch_size": trainer.configuration_manager.patch_size}
+    config = a_recipe(data=patch, network={"name": "umamba_bot", "options": sizes})
     fit(tmp_path / "work", tmp_path / "run", config, device="cpu")
     ours = tmp_path / "ours.safetensors"
     export(tmp_path / "run", ours, device="cpu", with_cost=False)

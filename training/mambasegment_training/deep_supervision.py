@@ -32,6 +32,12 @@ def give_all_outputs(network: nn.Module) -> None:
     _switch(network, True)
 
 
+def give_finest_output(network: nn.Module) -> None:
+    """From now on the network gives the finest logits alone."""
+    if _gives_all(network):
+        _switch(network, False)
+
+
 @contextmanager
 def finest_output(network: nn.Module) -> Iterator[None]:
     """Within, the network gives the finest logits alone, as the exported model will."""

@@ -1,5 +1,6 @@
 """What a run is made of, built from its settings and its data: cases, network, loss, optimiser."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from MambaSegmentLib.errors import ConfigError
+from MambaSegmentLib.manifest import Region
 from MambaSegmentLib.models import encoder_to_freeze
 from MambaSegmentLib.progress import CancelToken
 
@@ -86,16 +88,8 @@ def build_parts(
     split = split_of(dataset, config.fold)
     network = build_network(dataset, config)
     patch_size = patch_size_of(network, dataset, config)
-    deep = config.loss.deep_supervision or config.loss.deep_supervision_weights is not None
-    weights = output_weights(network, config.loss.deep_supervision_weights) if deep else None
-    loss = build_loss(
-        config.loss.name,
-        regions_per_axis=regions_per_axis(config.loss, patch_size, dataset.preprocessing.spacing_mm),
-        ignore_label=dataset.ignore_label,
-        deep_supervision_weights=weights,
-        label_regions=[region.labels for region in dataset.regions],
-        **_loss_options(config),
-    )
+    deep = wants_all_outputs(config)
+    loss = loss_of(config, network, patch_size, dataset.preprocessing.spacing_mm, dataset.ignore_label, dataset.regions)
     start = start_from(network, config.pretrained, dataset) if fresh else None
     network = network.to(chosen)
     if deep:
@@ -118,6 +112,31 @@ def build_parts(
         Sampler(training, config, patch_size, ranks.rank, ranks.size),
         validation,
         {region.value: region.name for region in dataset.regions} or dict(dataset.labels),
+    )
+
+
+def wants_all_outputs(config: TrainingConfig) -> bool:
+    """Whether the loss looks at every resolution that the network gives."""
+    return config.loss.deep_supervision or config.loss.deep_supervision_weights is not None
+
+
+def loss_of(
+    config: TrainingConfig,
+    network: nn.Module,
+    patch_size: Sequence[int],
+    spacing_mm: Sequence[float | None] | None,
+    ignore_label: int | None,
+    regions: Sequence[Region] = (),
+) -> nn.Module:
+    """The loss as configured, for patches of that size on a grid of that spacing."""
+    weights = output_weights(network, config.loss.deep_supervision_weights) if wants_all_outputs(config) else None
+    return build_loss(
+        config.loss.name,
+        regions_per_axis=regions_per_axis(config.loss, patch_size, spacing_mm),
+        ignore_label=ignore_label,
+        deep_supervision_weights=weights,
+        label_regions=[region.labels for region in regions],
+        **_loss_options(config),
     )
 
 

@@ -15,7 +15,8 @@ from MambaSegmentLib.importing.reading import sha256_of
 from .checkpoint import load_weights
 from .network import build_network, network_options, planned_patch_size
 from .prepare import PreparedDataset, open_work
-from .run_folder import BEST, CONFIG, RunRecord, read_pretrained, read_run
+from .run_folder import BEST, CONFIG, PRETRAINED, RunRecord, read_pretrained, read_run
+from .run_parts import split_of
 from .split import Split
 
 
@@ -93,8 +94,9 @@ def _read_fold(run: Path) -> TrainedFold:
     if not (run / BEST).is_file():
         raise ConfigError(f"{run} has no validated weights yet; let it train until its first validation")
     weights, facts = load_weights(run / BEST)
-    pretrained = None if record.config.pretrained.file is None else read_pretrained(run)
-    return TrainedFold(run, record, dataset, dataset.split, weights, facts, sha256_of(run / BEST), pretrained)
+    pretrained = read_pretrained(run) if (run / PRETRAINED).is_file() else None
+    split = split_of(dataset, record.config.fold)
+    return TrainedFold(run, record, dataset, split, weights, facts, sha256_of(run / BEST), pretrained)
 
 
 def _check_same_model(first: TrainedFold, other: TrainedFold) -> None:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from mambasegment_training.compat_nnunet import trainer_class
-from mambasegment_training.loop import build_optimizer
-from mambasegment_training.losses import build_loss
+from mambasegment_training.deep_supervision import give_all_outputs, give_finest_output
 from mambasegment_training.nnunet_plans import recipe_of
+from mambasegment_training.optimizer import build_optimizer
+from mambasegment_training.run_parts import loss_of, wants_all_outputs
 from mambasegment_training.schedule import learning_rate
-from MambaSegmentLib.models.for_nnunet import can_supervise, set_deep_supervision
 
 _Trainer: Any = trainer_class()
 
@@ -39,24 +39,14 @@ class MambaSegmentTrainer(_Trainer):
         self.initial_lr = self.recipe.optimizer.learning_rate
         self.weight_decay = self.recipe.optimizer.weight_decay
         self.oversample_foreground_percent = self.recipe.data.foreground_fraction
-        self.enable_deep_supervision = self.recipe.loss.deep_supervision_weights is not None and can_supervise(
-            self.recipe.network.name
-        )
+        self.enable_deep_supervision = wants_all_outputs(self.recipe)
         self._step = 0
 
     def _build_loss(self) -> nn.Module:
         if self.label_manager.has_regions:  # for which nnU-Net has its own targets
             return super()._build_loss()
-        loss = self.recipe.loss
-        return _OnIntegers(
-            build_loss(
-                loss.name,
-                regions_per_axis=loss.regions_per_axis,
-                ignore_label=self.label_manager.ignore_label,
-                batch_dice=loss.batch_dice,
-                deep_supervision_weights=loss.deep_supervision_weights,
-            )
-        )
+        plan, ignored = self.configuration_manager, self.label_manager.ignore_label
+        return _OnIntegers(loss_of(self.recipe, self._plain_network(), plan.patch_size, plan.spacing, ignored))
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
         return build_optimizer(self.recipe.optimizer, self.network), _RateOfTheStep()
@@ -77,8 +67,13 @@ class MambaSegmentTrainer(_Trainer):
             group["lr"] = learning_rate(self.recipe.schedule, self.initial_lr, self._step, done)
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        switch = give_all_outputs if enabled and self.enable_deep_supervision else give_finest_output
+        switch(self._plain_network())
+
+    def _plain_network(self) -> Any:
+        """Without what wraps it for several processes or compiled."""
         network = self.network.module if self.is_ddp else self.network
-        set_deep_supervision(getattr(network, "_orig_mod", network), enabled and self.enable_deep_supervision)
+        return getattr(network, "_orig_mod", network)
 
 
 class _OnIntegers(nn.Module):
