@@ -77,6 +77,11 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument("--splits", type=Path, metavar="FILE", help="such as nnU-Net's splits_final.json, instead")
     parser.add_argument("--seed", type=int, default=20240917, help="of the split; default: %(default)s")
     parser.add_argument("--orientation", metavar="CODE", help="such as RAS, or 'as stored'; default: the most frequent")
+    parser.add_argument("--resize", metavar="J,I", help="make all slices of this size, e.g. 224,224 for Mamba-UNet")
+    parser.add_argument("--nearest", action="store_true", help="resample images without interpolation")
+    parser.add_argument(
+        "--normalization", metavar="KIND", help="zscore, rescale_0_1, rgb, ct or none; default: by the channel's name"
+    )
     parser.add_argument("--size-multiple", type=int, default=8, help="patch edges divide by it; default: %(default)s")
     parser.add_argument(
         "--patch-size", action="append", default=[], metavar="K,J,I", help="instead of the planned one; J,I for slices"
@@ -116,6 +121,7 @@ def _add_export(commands: Any) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
+    from .fingerprint import Wishes
     from .prepare import prepare
 
     dataset = prepare(
@@ -128,7 +134,12 @@ def _prepare(arguments: argparse.Namespace) -> None:
         validation_cases=[name.strip() for name in arguments.validation_cases.split(",") if name.strip()],
         splits_file=arguments.splits,
         seed=arguments.seed,
-        orientation=arguments.orientation,
+        wishes=Wishes(
+            orientation=arguments.orientation,
+            resize=_parse_resize(arguments.resize),
+            nearest=arguments.nearest,
+            normalization=arguments.normalization,
+        ),
         size_multiple=arguments.size_multiple,
         patches=_parse_patches(arguments.patch_size),
         strict=arguments.strict,
@@ -223,11 +234,27 @@ def _parse_labels(texts: Sequence[str]) -> dict[int, str] | None:
 def _parse_patches(texts: Sequence[str]) -> dict[int, tuple[int, ...]]:
     patches = {}
     for text in texts:
-        sizes = text.replace("x", ",").split(",")
-        if len(sizes) not in (2, 3) or not all(size.strip().isdigit() and int(size) > 0 for size in sizes):
+        sizes = _parse_sizes(text)
+        if len(sizes) not in (2, 3):
             raise ConfigError(f"--patch-size {text!r}: expected K,J,I such as 40,56,40, or J,I for slices")
-        patches[len(sizes)] = tuple(int(size) for size in sizes)
+        patches[len(sizes)] = sizes
     return patches
+
+
+def _parse_resize(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    sizes = _parse_sizes(text)
+    if len(sizes) != 2:
+        raise ConfigError(f"--resize {text!r}: expected rows,columns such as 224,224")
+    return sizes[0], sizes[1]
+
+
+def _parse_sizes(text: str) -> tuple[int, ...]:
+    """Empty for what is no list of sizes."""
+    sizes = text.replace("x", ",").split(",")
+    fit = all(size.strip().isdigit() and int(size) > 0 for size in sizes)
+    return tuple(int(size) for size in sizes) if fit else ()
 
 
 def _cancel_on_signals(cancel: CancelToken) -> None:

@@ -15,7 +15,6 @@ import numpy as np
 
 from MambaSegmentLib.errors import ConfigError, ImageError
 from MambaSegmentLib.manifest import Region
-from MambaSegmentLib.orientation import check_orientation
 from MambaSegmentLib.preprocess import PreprocessingSpec, preprocess, preprocess_labels
 from MambaSegmentLib.progress import Progress, ProgressCallback
 from MambaSegmentLib.volume import Volume
@@ -23,7 +22,7 @@ from MambaSegmentLib.volume import Volume
 from .case_files import AS_STORED, RawCase, Reading, read_case
 from .dataset import RawDataset, find_dataset
 from .findings import Finding, find_faults
-from .fingerprint import CaseFacts, decide_preprocessing, look_at_cases
+from .fingerprint import NO_WISHES, CaseFacts, Wishes, decide_preprocessing, look_at_cases
 from .plan import Plan, plan_networks
 from .report import QualityReport
 from .split import Split, folds_by_patient, folds_to_nnunet, read_folds, split_by_list
@@ -92,7 +91,7 @@ def prepare(
     validation_cases: Sequence[str] = (),
     splits_file: Path | None = None,
     seed: int = 20240917,
-    orientation: str | None = None,
+    wishes: Wishes = NO_WISHES,
     size_multiple: int = 8,
     patches: Mapping[int, Sequence[int]] | None = None,
     strict: bool = False,
@@ -107,7 +106,7 @@ def prepare(
         renumber: close gaps between label values; names go with the stored values.
         validation_fraction: of the first fold; a fraction of 0.2 makes five folds.
         validation_cases, splits_file: instead of drawn folds; the file is one as nnU-Net's splits_final.json.
-        orientation: instead of the most frequent one; three letters or "as stored".
+        wishes: of the preprocessing; the rest follows from the data.
         size_multiple: of networks with stages of their own, for the patch size.
         patches: dimensions -> patch instead of the planned one.
         strict: refuse what is otherwise a warning in the quality report.
@@ -115,8 +114,6 @@ def prepare(
         ConfigError, ImageError: the data set cannot be used; the message names every fault found, and report.html in
             the work folder shows them.
     """
-    if orientation is not None:
-        check_orientation(orientation)
     dataset = understand(find_dataset(source, patient_pattern), label_names, renumber=renumber)
     drawn = not validation_cases and splits_file is None
     folds = _folds(dataset, validation_fraction, validation_cases, splits_file, seed)
@@ -125,7 +122,7 @@ def prepare(
     report = QualityReport(dataset, facts, _findings(dataset, facts, problems, labels, folds), labels, folds)
     _make_empty(work)
     _refuse_faults(report, work, strict)
-    spec = decide_preprocessing(dataset, list(facts.values()), orientation)
+    spec = decide_preprocessing(dataset, list(facts.values()), wishes)
     shapes = []
     for done, case in enumerate(dataset.cases):
         shapes.append(_prepare_case(case, dataset, spec, work / "cases", seed))
