@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_prepare(commands)
     _add_fit(commands)
     _add_export(commands)
+    _add_collect(commands)
     _add_nnunet_plans(commands)
     return parser
 
@@ -82,6 +83,11 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument("--splits", type=Path, metavar="FILE", help="such as nnU-Net's splits_final.json, instead")
     parser.add_argument("--seed", type=int, default=20240917, help="of the split; default: %(default)s")
     parser.add_argument("--orientation", metavar="CODE", help="such as RAS, or 'as stored'; default: the most frequent")
+    parser.add_argument("--resize", metavar="J,I", help="make all slices of this size, e.g. 224,224 for Mamba-UNet")
+    parser.add_argument("--nearest", action="store_true", help="resample images without interpolation")
+    parser.add_argument(
+        "--normalization", metavar="KIND", help="zscore, rescale_0_1, rgb, ct or none; default: by the channel's name"
+    )
     parser.add_argument("--size-multiple", type=int, default=8, help="patch edges divide by it; default: %(default)s")
     parser.add_argument(
         "--patch-size", action="append", default=[], metavar="K,J,I", help="instead of the planned one; J,I for slices"
@@ -135,6 +141,18 @@ def _add_export(commands: Any) -> None:
     parser.set_defaults(run=_export)
 
 
+def _add_collect(commands: Any) -> None:
+    parser = commands.add_parser("collect", help="make a data set of reviewed Slicer cases, or add to it")
+    parser.add_argument(
+        "reviews", type=Path, metavar="DIR", help="folder with CASE.review.json and the files beside it"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DATASET", help="new, or collected before")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="where the images lie, if not among the reviews")
+    parser.add_argument("--patient-pattern", metavar="REGEX", help="group 1, found in a case's name, is the patient")
+    parser.add_argument("--folds", type=int, help="of the cross-validation; default: as before, or 5")
+    parser.set_defaults(run=_collect)
+
+
 def _add_nnunet_plans(commands: Any) -> None:
     parser = commands.add_parser("nnunet-plans", help="put a recipe into plans of stock nnU-Net, for its own training")
     parser.add_argument("plans", type=Path, metavar="PLANS.json", help="as nnUNetv2_plan_and_preprocess made them")
@@ -148,6 +166,7 @@ def _add_nnunet_plans(commands: Any) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
+    from .fingerprint import Wishes
     from .prepare import prepare
 
     dataset = prepare(
@@ -160,7 +179,12 @@ def _prepare(arguments: argparse.Namespace) -> None:
         validation_cases=[name.strip() for name in arguments.validation_cases.split(",") if name.strip()],
         splits_file=arguments.splits,
         seed=arguments.seed,
-        orientation=arguments.orientation,
+        wishes=Wishes(
+            orientation=arguments.orientation,
+            resize=_parse_resize(arguments.resize),
+            nearest=arguments.nearest,
+            normalization=arguments.normalization,
+        ),
         size_multiple=arguments.size_multiple,
         patches=_parse_patches(arguments.patch_size),
         strict=arguments.strict,
@@ -262,6 +286,26 @@ def _export(arguments: argparse.Namespace) -> None:
     print(f"wrote {arguments.output}; Dice on {dice['cases']} validation cases: {per_label}, mean {dice['mean']:.4f}")
 
 
+def _collect(arguments: argparse.Namespace) -> None:
+    from .collect import collect
+
+    report = collect(
+        arguments.reviews,
+        arguments.output,
+        images=arguments.images,
+        patient_pattern=arguments.patient_pattern,
+        folds=arguments.folds,
+        progress=_show_progress,
+    )
+    for case, reason in report.passed_over.items():
+        print(f"mambatrain: {case} is left out: {reason}", file=sys.stderr)
+    counts = {name: len(getattr(report, name)) for name in ("added", "replaced", "unchanged", "withdrawn")}
+    print(", ".join(f"{count} {name}" for name, count in counts.items()) + f", {len(report.passed_over)} left out")
+    print(f"{report.cases} cases in {arguments.output}, {report.folds} folds by patient")
+    if report.cases and not report.folds:
+        print("all of them are of one patient; `prepare` needs a second one to validate on")
+
+
 def _nnunet_plans(arguments: argparse.Namespace) -> None:
     from .config import load_config
     from .nnunet_plans import write_plans
@@ -291,11 +335,27 @@ def _parse_labels(texts: Sequence[str]) -> dict[int, str] | None:
 def _parse_patches(texts: Sequence[str]) -> dict[int, tuple[int, ...]]:
     patches = {}
     for text in texts:
-        sizes = text.replace("x", ",").split(",")
-        if len(sizes) not in (2, 3) or not all(size.strip().isdigit() and int(size) > 0 for size in sizes):
+        sizes = _parse_sizes(text)
+        if len(sizes) not in (2, 3):
             raise ConfigError(f"--patch-size {text!r}: expected K,J,I such as 40,56,40, or J,I for slices")
-        patches[len(sizes)] = tuple(int(size) for size in sizes)
+        patches[len(sizes)] = sizes
     return patches
+
+
+def _parse_resize(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    sizes = _parse_sizes(text)
+    if len(sizes) != 2:
+        raise ConfigError(f"--resize {text!r}: expected rows,columns such as 224,224")
+    return sizes[0], sizes[1]
+
+
+def _parse_sizes(text: str) -> tuple[int, ...]:
+    """Empty for what is no list of sizes."""
+    sizes = text.replace("x", ",").split(",")
+    fit = all(size.strip().isdigit() and int(size) > 0 for size in sizes)
+    return tuple(int(size) for size in sizes) if fit else ()
 
 
 def _show_progress(progress: Progress) -> None:

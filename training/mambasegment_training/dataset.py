@@ -180,10 +180,12 @@ def _match(
             f"images and labels do not match: {_some(without_labels)} without labels, "
             f"{_some(without_image)} without image; give both files the same name"
         )
-    return tuple(RawCase(case, _patient(case, patient_pattern), images[case], labels[case]) for case in sorted(images))
+    return tuple(
+        RawCase(case, patient_of(case, patient_pattern), images[case], labels[case]) for case in sorted(images)
+    )
 
 
-def _patient(case: str, pattern: str | None) -> str:
+def patient_of(case: str, pattern: str | None) -> str:
     if pattern is None:
         return case
     try:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from MambaSegmentLib.errors import GeometryError, ImageError, MambaSegmentError
+from MambaSegmentLib.errors import ConfigError, GeometryError, ImageError, MambaSegmentError
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.orientation import orientation_of, turn_towards
+from MambaSegmentLib.orientation import check_orientation, orientation_of, turn_towards
 from MambaSegmentLib.preprocess import PreprocessingSpec
 from MambaSegmentLib.progress import Progress, ProgressCallback
 from MambaSegmentLib.volume import Volume
@@ -20,8 +20,10 @@ from .dataset import RawDataset
 from .thumbnail import thumbnail
 
 GRID_TOLERANCE_MM = 1e-2  # headers of the same grid, written by two programs, differ by rounding
-INTENSITY_SAMPLES = 10_000  # foreground voxels looked at per case and channel
+INTENSITY_SAMPLES = 10_000  # intensities kept per case and channel
 MOSTLY_EMPTY = 0.25  # share of voxels that are exactly 0 from which on the image counts as masked, as in nnU-Net
+_KINDS = ("zscore", "rescale_0_1", "rgb", "ct", "none")
+_NNUNET_NORMALIZATIONS = {"ct": "ct", "nonorm": "none", "rescale_to_0_1": "rescale_0_1", "rgb_to_0_1": "rgb"}
 THIN_SLICES = 3.0  # slices this much thicker than the pixels call for the 10th percentile, as in nnU-Net
 
 
@@ -108,7 +110,6 @@ def look_at_case(case: RawCase, dataset: RawDataset) -> CaseFacts:
     label_voxels = _count_labels(labels.array, _short(case.labels), dataset)
     known = [value for value in label_voxels if value not in (0, dataset.ignore_label)]
     foreground = np.isin(labels.array, known) if known else np.ones(labels.array.shape, bool)
-    step = max(1, int(foreground.sum()) // INTENSITY_SAMPLES)
     digest = hashlib.sha256()
     for volume in images:
         digest.update(np.ascontiguousarray(volume.array).data)
@@ -117,12 +118,22 @@ def look_at_case(case: RawCase, dataset: RawDataset) -> CaseFacts:
         spacing_mm=images[0].spacing_mm[::-1],
         direction=images[0].direction,
         label_voxels=label_voxels,
-        intensities=[volume.array[foreground][::step].astype(np.float64) for volume in images],
+        intensities=[_even_sample(volume.array[foreground]) for volume in images],
         zero_fraction=float(np.mean(np.all([volume.array == 0 for volume in images], axis=0))),
         image_sha256=digest.hexdigest(),
         intensity_facts=tuple(_intensity_facts(volume.array, foreground if known else None) for volume in images),
         thumbnail=thumbnail(images[0], labels.array, known),
     )
+
+
+def _even_sample(values: np.ndarray) -> np.ndarray:
+    """INTENSITY_SAMPLES of the values, evenly spaced in their order: every case weighs the same, as in nnU-Net.
+
+    nnU-Net draws 1e8 values of all cases together, with repetition, which takes seconds and gigabytes; these keep each
+    case's distribution to 1 / 10,000 and need no random numbers.
+    """
+    places = ((np.arange(INTENSITY_SAMPLES) + 0.5) * values.size / INTENSITY_SAMPLES).astype(np.int64)
+    return np.sort(values)[places].astype(np.float64)
 
 
 def _intensity_facts(array: np.ndarray, labelled: np.ndarray | None) -> IntensityFacts:
@@ -151,15 +162,42 @@ def _count_labels(array: np.ndarray, name: str, dataset: RawDataset) -> dict[int
     return found
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What a user, or a paper, wants of the preprocessing; None and the like leave it to the data.
+
+    Attributes:
+        orientation: three letters or "as stored".
+        resize: rows and columns (J, I) of every slice, instead of a common voxel size.
+        nearest: resample images without interpolation.
+        normalization: kind for all channels, see `MambaSegmentLib.normalization`.
+    """
+
+    orientation: str | None = None
+    resize: tuple[int, int] | None = None
+    nearest: bool = False
+    normalization: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.orientation is not None:
+            check_orientation(self.orientation)
+        if self.normalization not in (None, *_KINDS):
+            raise ConfigError(f"normalization {self.normalization!r} is not known; expected one of {', '.join(_KINDS)}")
+
+
+NO_WISHES = Wishes()
+
+
 def decide_preprocessing(
-    dataset: RawDataset, facts: Sequence[CaseFacts], orientation: str | None = None
+    dataset: RawDataset, facts: Sequence[CaseFacts], wishes: Wishes = NO_WISHES
 ) -> PreprocessingSpec:
     """The steps between a stored image and the network's input.
 
     Orientation is the most frequent one of the data, spacing the median per axis (for thick slices, as nnU-Net does,
     the 10th percentile along them); CT is normalised by the labelled voxels of all cases, everything else by its own
-    mean and deviation.
+    mean and deviation, unless the channel has one of nnU-Net's names for another way.
     """
+    orientation = wishes.orientation
     if orientation is None:
         orientation = Counter(orientation_of(case.direction) for case in facts).most_common(1)[0][0]
     spacings = np.array([turn_towards(case.direction, orientation).permute(case.spacing_mm) for case in facts])
@@ -170,13 +208,18 @@ def decide_preprocessing(
         spacing_mm[thick] = max(thin, float(np.delete(spacing_mm, thick).max()))
     masked = float(np.median([case.zero_fraction for case in facts])) > MOSTLY_EMPTY
     normalization = tuple(
-        _normalization(name, np.concatenate([case.intensities[index] for case in facts]), masked)
+        _normalization(
+            wishes.normalization or _kind_of(name), np.concatenate([case.intensities[index] for case in facts]), masked
+        )
         for index, name in enumerate(dataset.channels)
     )
+    first, second, third = (round(float(value), 6) for value in spacing_mm)
     return PreprocessingSpec(
         orientation=orientation,
-        spacing_mm=tuple(round(float(value), 6) for value in spacing_mm),  # type: ignore[arg-type]
+        spacing_mm=None if wishes.resize else (first, second, third),
+        size=(None, *wishes.resize) if wishes.resize else None,
         normalization=normalization,
+        resampling_order=0 if wishes.nearest else 3,
         coarse_axis_order=0,
     )
 
@@ -202,8 +245,15 @@ def _some_values(values: np.ndarray) -> str:
     return ", ".join(f"{value:g}" for value in values[:6]) + (" …" if len(values) > 6 else "")
 
 
-def _normalization(channel: str, intensities: np.ndarray, masked: bool) -> Normalization:
-    if channel.strip().lower() != "ct":
-        return Normalization("zscore_nonzero" if masked else "zscore")
+def _kind_of(channel: str) -> str:
+    """What nnU-Net does for a channel of this name."""
+    return _NNUNET_NORMALIZATIONS.get(channel.strip().casefold(), "zscore")
+
+
+def _normalization(kind: str, intensities: np.ndarray, masked: bool) -> Normalization:
+    if kind == "zscore" and masked:
+        return Normalization("zscore_nonzero")
+    if kind != "ct":
+        return Normalization(kind)
     lower, upper = (float(value) for value in np.percentile(intensities, (0.5, 99.5)))
     return Normalization("ct", lower, upper, float(intensities.mean()), float(intensities.std()))

@@ -15,15 +15,15 @@ import numpy as np
 
 from MambaSegmentLib.errors import ConfigError, ImageError
 from MambaSegmentLib.manifest import Region
-from MambaSegmentLib.orientation import check_orientation
 from MambaSegmentLib.preprocess import PreprocessingSpec, preprocess, preprocess_labels
 from MambaSegmentLib.progress import Progress, ProgressCallback
 from MambaSegmentLib.volume import Volume
 
 from .case_files import AS_STORED, RawCase, Reading, read_case
+from .corrections import corrected_voxels
 from .dataset import RawDataset, find_dataset
 from .findings import Finding, find_faults
-from .fingerprint import CaseFacts, decide_preprocessing, look_at_cases
+from .fingerprint import NO_WISHES, CaseFacts, Wishes, decide_preprocessing, look_at_cases
 from .plan import Plan, plan_networks
 from .report import QualityReport
 from .split import Split, folds_by_patient, folds_to_nnunet, read_folds, split_by_list
@@ -32,6 +32,7 @@ from .understand import understand
 
 FORMAT = 1
 MESSAGES_SHOWN = 10  # of a refusal; the report has all
+SPLITS = "splits_final.json"  # nnU-Net's name
 FOREGROUND_VOXELS = 2_000  # kept per label and case; enough to reach every part of a structure
 
 
@@ -92,7 +93,7 @@ def prepare(
     validation_cases: Sequence[str] = (),
     splits_file: Path | None = None,
     seed: int = 20240917,
-    orientation: str | None = None,
+    wishes: Wishes = NO_WISHES,
     size_multiple: int = 8,
     patches: Mapping[int, Sequence[int]] | None = None,
     strict: bool = False,
@@ -106,8 +107,9 @@ def prepare(
             those that are kept.
         renumber: close gaps between label values; names go with the stored values.
         validation_fraction: of the first fold; a fraction of 0.2 makes five folds.
-        validation_cases, splits_file: instead of drawn folds; the file is one as nnU-Net's splits_final.json.
-        orientation: instead of the most frequent one; three letters or "as stored".
+        validation_cases, splits_file: instead of drawn folds; the file is one as nnU-Net's splits_final.json. One that
+            lies in the data set is taken where nothing else is said.
+        wishes: of the preprocessing; the rest follows from the data.
         size_multiple: of networks with stages of their own, for the patch size.
         patches: dimensions -> patch instead of the planned one.
         strict: refuse what is otherwise a warning in the quality report.
@@ -115,9 +117,9 @@ def prepare(
         ConfigError, ImageError: the data set cannot be used; the message names every fault found, and report.html in
             the work folder shows them.
     """
-    if orientation is not None:
-        check_orientation(orientation)
     dataset = understand(find_dataset(source, patient_pattern), label_names, renumber=renumber)
+    if splits_file is None and not validation_cases and (source / SPLITS).is_file():
+        splits_file = source / SPLITS  # a data set that grows keeps its split
     drawn = not validation_cases and splits_file is None
     folds = _folds(dataset, validation_fraction, validation_cases, splits_file, seed)
     facts, problems = look_at_cases(dataset, progress)
@@ -125,7 +127,7 @@ def prepare(
     report = QualityReport(dataset, facts, _findings(dataset, facts, problems, labels, folds), labels, folds)
     _make_empty(work)
     _refuse_faults(report, work, strict)
-    spec = decide_preprocessing(dataset, list(facts.values()), orientation)
+    spec = decide_preprocessing(dataset, list(facts.values()), wishes)
     shapes = []
     for done, case in enumerate(dataset.cases):
         shapes.append(_prepare_case(case, dataset, spec, work / "cases", seed))
@@ -150,7 +152,7 @@ def prepare(
         ],
     }
     replace(report, plan=plan).write(work)
-    write_json(work / "splits_final.json", folds_to_nnunet(folds))
+    write_json(work / SPLITS, folds_to_nnunet(folds))
     write_json(work / "dataset.json", content)
     return open_work(work)
 
@@ -278,7 +280,9 @@ def _prepare_case(
     array = prepared_labels.astype(np.uint8)
     write_array(folder / f"{case.identifier}.image.npy", np.ascontiguousarray(prepared.array, dtype=np.float32))
     write_array(folder / f"{case.identifier}.labels.npy", np.ascontiguousarray(array))
-    write_array(folder / f"{case.identifier}.foreground.npy", sample_foreground(array, seed, dataset.ignore_label))
+    corrected = corrected_voxels(case, images[0], prepared, FOREGROUND_VOXELS, seed)
+    foreground = np.concatenate([corrected, sample_foreground(array, seed, dataset.ignore_label)])
+    write_array(folder / f"{case.identifier}.foreground.npy", foreground)
     return array.shape
 
 
