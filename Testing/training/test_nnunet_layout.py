@@ -123,6 +123,31 @@ def test_several_folds_with_an_ignore_label_through_the_command(tmp_path, capsys
     assert np.mean(ours == labels_of_nnunet(tmp_path / "model", image[None], [1.0, 1.0, 1.0])) >= 0.9995
 
 
+def test_overlapping_regions(tmp_path):
+    """The outputs are the whole and the core in it, one bit each; nnU-Net paints them as we do."""
+    raw = tmp_path / "raw"
+    for number in range(3):
+        image, labels = labelled_case(number)
+        for kind, array, name in (("imagesTr", image, f"c{number}_0000"), ("labelsTr", labels, f"c{number}")):
+            (raw / kind).mkdir(parents=True, exist_ok=True)
+            write_volume(Volume(array), raw / kind / f"{name}.nii.gz")
+    declared = {"labels": {"background": 0, "whole": [1, 2], "core": [2]}, "regions_class_order": [1, 2]}
+    (raw / "dataset.json").write_text(json.dumps({"channel_names": {"0": "T1"}} | declared))
+    work = prepare(raw, tmp_path / "work", validation_cases=["c0"])
+    run = a_run(tmp_path / "run", work.folder, "umamba_bot")
+    manifest = export(run, tmp_path / "m.safetensors", device="cpu", with_cost=False)
+    assert [(one.name, one.labels, one.value) for one in manifest.regions] == [("whole", (1, 2), 1), ("core", (2,), 2)]
+    assert [entry["name"] for entry in manifest.training["metrics"]["dice"]["labels"]] == ["whole", "core"]
+    export_nnunet(run, tmp_path / "model", device="cpu", with_cost=False)
+    dataset = json.loads((tmp_path / "model" / "dataset.json").read_text())
+    assert {key: dataset[key] for key in declared} == declared
+    image, _ = labelled_case(9)
+    ours = Predictor(read_bundle(tmp_path / "m.safetensors"), "cpu").segment([Volume(image)]).labels.array
+    assert set(np.unique(ours)) == {0, 1, 2}
+    pytest.importorskip("nnunetv2")
+    assert np.mean(ours == labels_of_nnunet(tmp_path / "model", image[None], [1.0, 1.0, 1.0])) >= 0.9995
+
+
 def test_ct_and_a_rim_of_zeros_are_told(tmp_path):
     for number in range(3):
         image, labels = labelled_case(number)
