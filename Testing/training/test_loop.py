@@ -177,19 +177,6 @@ def test_stopped_within_a_validation_and_resumed(whole_run, prepared, tiny_confi
     assert records[0] == records[1]
 
 
-def test_halves_of_a_batch_give_its_gradients(prepared, tiny_config, tmp_path):
-    """Two batches of one, accumulated, against one of two: the same samples, so the same losses but for rounding."""
-    losses, optimizer = (
-        [],
-        {"name": "sgd", "learning_rate": 1e-2},
-    )  # Adam divides by gradients, and so enlarges rounding
-    for name, data in (("one", {"batch_size": 2}), ("two", {"batch_size": 1, "accumulate": 2})):
-        fit(prepared.folder, tmp_path / name, tiny_config(data=data, epochs=2, optimizer=optimizer), device="cpu")
-        losses.append([entry["loss"] for entry in read_records(tmp_path / name / "metrics.jsonl")])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    assert losses[0] != losses[1]
-
-
 def test_early_stop(prepared, tiny_config, tmp_path):
     """With a learning rate that changes nothing the first validation stays the best, and two more end the run."""
     config = tiny_config(
