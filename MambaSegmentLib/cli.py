@@ -175,6 +175,9 @@ def _add_models(commands: Any) -> None:
         "--option", action="append", default=[], metavar="NAME=VALUE", help="another option of it; repeatable"
     )
     info.add_argument("--patch-size", nargs="+", type=int, metavar="N", help="another input size for it, in voxels")
+    info.add_argument(
+        "--reliability", type=Path, metavar="FILE", help="draw how often the model is right when it is so sure, as .png"
+    )
     info.add_argument("--no-counts", action="store_true", help="leave out what needs PyTorch: faster")
     _add_json(info)
     info.set_defaults(run=_models_info)
@@ -359,6 +362,8 @@ def _models_info(arguments: argparse.Namespace) -> None:
 
     if (arguments.model is None) == (arguments.architecture is None):
         raise ConfigError("name either a MODEL or an --architecture to tell about")
+    if arguments.reliability is not None:
+        _draw_reliability(arguments)
     if arguments.architecture is not None:
         options = model_info.options_of(arguments.option)
         info = model_info.info_of_architecture(arguments.architecture, options, arguments.patch_size)
@@ -367,6 +372,18 @@ def _models_info(arguments: argparse.Namespace) -> None:
     else:
         info = model_info.info_of_model(find_model(arguments.model), with_counts=not arguments.no_counts)
     print(json.dumps(info) if arguments.json else model_info.as_text(info))
+
+
+def _draw_reliability(arguments: argparse.Namespace) -> None:
+    from .bundle import read_manifest
+    from .image_io import check_writable
+    from .reliability import write_reliability_diagram
+    from .store import find_model
+
+    if arguments.model is None:
+        raise ConfigError("--reliability belongs to a MODEL; an architecture has learned nothing that could be right")
+    check_writable(arguments.reliability, (".png",))
+    write_reliability_diagram(read_manifest(find_model(arguments.model)), arguments.reliability)
 
 
 def _models_verify(arguments: argparse.Namespace) -> int:

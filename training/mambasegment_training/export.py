@@ -12,8 +12,9 @@ from torch import Tensor
 from MambaSegmentLib.bundle import Manifest, read_bundle, write_bundle
 from MambaSegmentLib.devices import choose_device
 from MambaSegmentLib.errors import BundleError, ConfigError
-from MambaSegmentLib.quality import QUALITIES, mirrorings_for
+from MambaSegmentLib.quality import QUALITIES, mirrorings_for, step_for
 
+from .calibration import calibration_of, gather_answers
 from .card import Card, card_from_table, channels_of, read_card, segments_of
 from .checkpoint import load_weights
 from .data import CaseStore
@@ -62,9 +63,10 @@ def export(
     weights, facts = load_weights(run / BEST)
     pretrained = None if record.config.pretrained.file is None else read_pretrained(run)
     manifest = _describe(card, record, dataset, output.stem)
-    dice = _measure(manifest, weights, record, dataset, half=half, device=device)
+    dice, calibration = _measure(manifest, weights, record, dataset, half=half, device=device)
     described = replace(
         manifest,
+        calibration=calibration,
         quality_modes=_quality_modes(dice),
         training=_training_facts(card, record, dataset, facts, dice[QUALITIES[0]], date, pretrained),
     )
@@ -102,8 +104,8 @@ def _measure(
     *,
     half: bool,
     device: str,
-) -> dict[str, dict[str, Any]]:
-    """Dice of the model as it is read from a file, on the run's validation cases, at each quality."""
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Of the model as it is read from a file, on the run's validation cases: Dice at each quality, and calibration."""
     with tempfile.TemporaryDirectory(prefix="mambatrain-") as folder:
         path = Path(folder) / "model.safetensors"
         write_bundle(path, manifest, [weights], half=half)
@@ -112,7 +114,7 @@ def _measure(
     network = network.to(chosen)
     limit_bytes = record.config.data.memory_limit_gib * 2**30
     store = CaseStore(dataset.folder / "cases", dataset.split.validation, limit_bytes)
-    return {
+    dice = {
         quality: _summary(
             manifest,
             validate(
@@ -122,12 +124,23 @@ def _measure(
                 manifest.patch_size,
                 chosen,
                 ignore_label=dataset.ignore_label,
-                tile_step=manifest.step,
+                tile_step=step_for(quality, manifest.step),
                 mirrorings=mirrorings_for(quality, manifest.mirror_axes),
             ),
         )
         for quality in QUALITIES
     }
+    answers = gather_answers(
+        [network],
+        store,
+        list(dataset.labels),
+        manifest.patch_size,
+        chosen,
+        ignore_label=dataset.ignore_label,
+        tile_step=manifest.step,
+        mirrorings=mirrorings_for(QUALITIES[0], manifest.mirror_axes),
+    )
+    return dice, calibration_of(answers)
 
 
 def _summary(manifest: Manifest, scores: Mapping[str, Mapping[int, float | None]]) -> dict[str, Any]:
