@@ -70,13 +70,15 @@ def read_calibration(file: Path) -> dict[str, Any]:
         ConfigError: it cannot be read, or is none; the message says what is wrong with it.
     """
     try:
-        if file.stat().st_size > _LARGEST_FILE_BYTES:
-            raise ConfigError(f"{file} is no calibration: it is larger than {_LARGEST_FILE_BYTES} bytes")
-        document = json.loads(file.read_text(encoding="utf-8"))
+        with file.open("rb") as stream:
+            content = stream.read(_LARGEST_FILE_BYTES + 1)
+        document = json.loads(content.decode("utf-8"))
     except OSError as problem:
         raise ConfigError(f"the calibration {file} cannot be read: {problem.strerror or problem}") from problem
     except (ValueError, RecursionError) as problem:
-        raise ConfigError(f"{file} is no calibration: it holds no JSON") from problem
+        raise ConfigError(
+            f"{file} is no calibration: it holds no JSON of at most {_LARGEST_FILE_BYTES} bytes"
+        ) from problem
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ConfigError(f'{file} is no calibration: expected a JSON object with "format": "{FORMAT}"')
     if document.get("schema_version") != SCHEMA_VERSION:

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .calibration import check_calibrations
 from .errors import ConfigError
 from .extras import Extras, with_statistics
 from .inputs import collected_warnings, ready_for_model
 from .manifest import Manifest
-from .merging import MergedSegments, channels_of_all, merge_segments, model_names, paint
+from .merging import MergedSegments, channel_names, channels_of_all, merge_segments, model_names, paint
 from .progress import CancelToken, Progress, ProgressCallback
 from .roi import Roi, VoxelBox, parse_roi
 from .segments import segments_named
@@ -107,8 +109,8 @@ def images_by_channel(images: Images, manifests: Sequence[Manifest]) -> dict[str
         if set(images) != set(names):
             raise ConfigError(f"{whose} the channel(s) {', '.join(names)}; given: {', '.join(images)}")
         return {name: images[name] for name in names}
-    if any([channel.name for channel in manifest.channels] != names for manifest in manifests):
-        each = "; ".join(f"{m.name!r} takes {', '.join(channel.name for channel in m.channels)}" for m in manifests)
+    if any(channel_names(manifest) != names for manifest in manifests):
+        each = "; ".join(f"{manifest.name!r} takes {', '.join(channel_names(manifest))}" for manifest in manifests)
         raise ConfigError(
             f"the models take different images ({each}), so each image must be named: --channel NAME=FILE, in Python "
             "a mapping from channels to images"
@@ -179,12 +181,11 @@ def _labels_of_all(
     with score_files(case.wanted.extras, next(iter(case.ready.values())), classes) as scores:
         found: _Found | None = None
         for number in asked:
-            next_one = _labels_of_one(sources[number], case, scores, merged.values[number], kept, over=bool(found))
-            found = next_one if found is None else _painted(found, next_one, merged.values[number])
+            values = merged.values[number]
+            next_one = _labels_of_one(sources[number], case, scores, values, kept, over=bool(found))
+            found = _renumbered(next_one, values) if found is None else _painted(found, next_one, values)
         assert found is not None  # every model has a segment, and an unknown name was refused
         found.result = _described(found.result, sources, merged, kept, scores)
-        if found.result.labels.array.dtype.itemsize == 1 and max(merged.owners) > 255:
-            found.result = replace(found.result, labels=_wide(found.result.labels))
     return found
 
 
@@ -201,7 +202,7 @@ def _labels_of_one(
     model = source.get()
     writer = scores.of(model.manifest, case.wanted.extras, over=over)
     result = model.predictor.segment(
-        [case.ready[channel.name] for channel in model.manifest.channels],
+        [case.ready[name] for name in channel_names(model.manifest)],
         box=case.box,
         labels=None if kept is None else [own for own, value in values.items() if value in kept],
         memory_limit_bytes=case.wanted.memory_limit_bytes,
@@ -212,6 +213,15 @@ def _labels_of_one(
     )
     writer.finish()
     return _Found(result, [UsedModel(model.manifest, model.facts)], model.load_s)
+
+
+def _renumbered(found: _Found, values: Mapping[int, int]) -> _Found:
+    """In the values of the result."""
+    if all(own == value for own, value in values.items()):
+        return found
+    labels = found.result.labels
+    array = paint(np.zeros_like(labels.array), labels.array, values)
+    return _Found(replace(found.result, labels=labels.with_array(array)), found.used, found.load_s)
 
 
 def _painted(found: _Found, over: _Found, values: Mapping[int, int]) -> _Found:
@@ -245,12 +255,6 @@ def _described(
         for segment in segments:
             measures[segment.value] = {**measures.get(segment.value, {}), "model": names[merged.owners[segment.value]]}
     return replace(result, segments=segments, measures=measures)
-
-
-def _wide(labels: Volume) -> Volume:
-    import numpy as np
-
-    return labels.with_array(labels.array.astype(np.uint16))
 
 
 def _ready(by_channel: Mapping[str, Image], wanted: Wanted, *, flat: bool) -> dict[str, Volume]:

@@ -71,9 +71,18 @@ def model_names(manifests: Sequence[Manifest]) -> list[str]:
     return names
 
 
+def channel_names(manifest: Manifest) -> list[str]:
+    """The names of a model's channels; where imported ones are alike, the later are numbered."""
+    names: list[str] = []
+    for channel in manifest.channels:
+        before = sum(other.name == channel.name for other in manifest.channels[: len(names)])
+        names.append(f"{channel.name} ({before + 1})" if before else channel.name)
+    return names
+
+
 def channels_of_all(manifests: Sequence[Manifest]) -> list[str]:
     """The channels that the models take, each name once, in the order in which they come first."""
-    return list(dict.fromkeys(channel.name for manifest in manifests for channel in manifest.channels))
+    return list(dict.fromkeys(name for manifest in manifests for name in channel_names(manifest)))
 
 
 def paint(target: np.ndarray, labels: np.ndarray, values: Mapping[int, int]) -> np.ndarray:

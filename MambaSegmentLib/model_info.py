@@ -14,7 +14,7 @@ from .manifest import Manifest
 
 _WIDTH = 80
 _INDENT, _COLUMN = 2, 15
-_LONG_RECORDS = ("recipe", "software")  # of the training: for programs, in the JSON alone
+_LONG_RECORDS = ("recipe", "software", "bins", "bins_before")  # for programs, in the JSON alone
 
 
 def info_of_model(path: Path, *, with_counts: bool = True) -> dict[str, Any]:
@@ -174,6 +174,8 @@ def _input_lines(info: Mapping[str, Any]) -> Iterator[str]:
         yield from _entry("mirrored", f"along {_plain(info['mirror_axes'])} at best quality")
     for name, mode in info["quality_modes"].items():
         yield from _entry(f"quality {name}", _plain(mode))
+    calibration = {key: value for key, value in (info.get("calibration") or {}).items() if key not in _LONG_RECORDS}
+    yield from _entry("calibration", _plain(calibration))
 
 
 def _label_lines(info: Mapping[str, Any]) -> Iterator[str]:

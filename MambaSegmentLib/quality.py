@@ -121,6 +121,6 @@ def folds_from_text(text: str | None) -> tuple[int, ...] | None:
     """
     if text is None:
         return None
-    if not re.fullmatch(r"\d{1,3}(,\d{1,3})*", text.replace(" ", "")):
+    if not re.fullmatch(r"[0-9]{1,3}(,[0-9]{1,3})*", text.replace(" ", "")):
         raise ConfigError(f"folds {text!r} cannot be understood; expected numbers such as 0 or 0,2")
     return tuple(int(part) for part in text.split(","))

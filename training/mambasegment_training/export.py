@@ -1,30 +1,22 @@
 """From runs to a model file: the best weights of each fold, the card, and what the training was."""
 
 import datetime
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from MambaSegmentLib.bundle import Manifest, read_bundle, write_bundle
+from MambaSegmentLib.bundle import Manifest, write_bundle
 from MambaSegmentLib.devices import choose_device
 from MambaSegmentLib.errors import BundleError, ConfigError
-from MambaSegmentLib.quality import QUALITIES, mirrorings_for
+from MambaSegmentLib.quality import QUALITIES
 
-from . import parity
 from .card import Card, card_from_table, channels_of, read_card, segments_of
-from .cost import measure_cost
-from .data import CaseStore
+from .measurements import Measurements, measure
 from .network import network_options, planned_patch_size
-from .parity import Parity
 from .run_folder import software_versions
 from .trained_fold import TrainedFold, mirror_axes_of, read_folds
-from .validate import lowest_per_label, mean_per_label, overall, validate
+from .validate import Scores, lowest_per_label, mean_per_label, overall
 
 # not the file's name: it is a path of somebody's computer, and the checksum says which file it was
 _TOLD_OF_PRETRAINED = ("sha256", "model", "encoder_only", "freeze_epochs", "parameters_loaded", "parameters_total")
@@ -34,8 +26,6 @@ _FOLDS = (
 )
 
 _SEEN = 'cases that it also trained on (fold "all"), so this tells nothing about others'
-
-Scores = Mapping[str, Mapping[int, float | None]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,16 +93,17 @@ def make_draft(
     date = _check_date(date or _latest_date(folds))
     manifest = _describe(card, folds[0], default_name)
     chosen = choose_device(device)
-    with _written(manifest, folds, half=half) as path:
-        networks = [network.to(chosen) for network in read_bundle(path).build_networks()]
-        parities = _parities(manifest, folds, networks, chosen)
-        parity.check(parities, half=half)
-        scores = [_scores(manifest, fold, network, chosen) for fold, network in zip(folds, networks, strict=True)]
-        measured = measure_cost(path, device, _sizes(manifest, folds)) if with_cost else {}
-    dice = {quality: _summary(manifest, _pooled(scores, quality)) for quality in QUALITIES}
+    found = measure(manifest, folds, chosen, half=half, with_cost=with_cost)
+    dice = {quality: _summary(manifest, found.pooled(quality)) for quality in QUALITIES}
     training = _training_facts(card, folds, dice[QUALITIES[0]], date)
-    training["metrics"] |= _metrics_of_folds(manifest, scores, parities)
-    described = replace(manifest, quality_modes=_quality_modes(dice), measured=measured, training=training)
+    training["metrics"] |= _metrics_of_folds(manifest, found)
+    described = replace(
+        manifest,
+        calibration=_calibration(folds, found.calibration),
+        quality_modes=_quality_modes(dice),
+        measured=found.cost,
+        training=training,
+    )
     return Draft(described, folds)
 
 
@@ -140,76 +131,6 @@ def _describe(card: Card, fold: TrainedFold, default_name: str) -> Manifest:
     )
 
 
-@contextmanager
-def _written(manifest: Manifest, folds: Sequence[TrainedFold], *, half: bool) -> Iterator[Path]:
-    """The model as a file that goes away again."""
-    with tempfile.TemporaryDirectory(prefix="mambatrain-") as folder:
-        path = Path(folder) / "model.safetensors"
-        write_bundle(path, manifest, [fold.state_dict() for fold in folds], half=half)
-        yield path
-
-
-def _parities(
-    manifest: Manifest, folds: Sequence[TrainedFold], networks: Sequence[nn.Module], device: torch.device
-) -> dict[str, Parity]:
-    """Of each fold on its smallest validation case."""
-    parities = {}
-    for number, (fold, network) in enumerate(zip(folds, networks, strict=True)):
-        store = _validation_store(fold)
-        smallest = min(store.identifiers, key=lambda name: store[name].labels.size)
-        parities[f"fold {number}"] = parity.compare(
-            network,
-            fold.network,
-            store[smallest].image,
-            outputs=len(manifest.class_values),
-            patch_size=manifest.patch_size,
-            step=manifest.step,
-            device=device,
-            overlapping=bool(manifest.regions),
-        )
-    return parities
-
-
-def _scores(manifest: Manifest, fold: TrainedFold, network: nn.Module, device: torch.device) -> dict[str, Scores]:
-    """Dice of a fold on its validation cases, by quality."""
-    return {
-        quality: validate(
-            network,
-            _validation_store(fold),
-            list(fold.dataset.labels),
-            manifest.patch_size,
-            device,
-            ignore_label=fold.dataset.ignore_label,
-            regions=fold.dataset.regions,
-            tile_step=manifest.step,
-            mirrorings=mirrorings_for(quality, manifest.mirror_axes),
-        )
-        for quality in QUALITIES
-    }
-
-
-def _validation_store(fold: TrainedFold) -> CaseStore:
-    limit_bytes = fold.record.config.data.memory_limit_gib * 2**30
-    return CaseStore(fold.dataset.folder / "cases", fold.split.validation, limit_bytes)
-
-
-def _sizes(manifest: Manifest, folds: Sequence[TrainedFold]) -> list[tuple[int, ...]]:
-    """What the cost is measured on: one patch, and the validation case of median size."""
-    patch = manifest.patch_size if len(manifest.patch_size) == 3 else (1, *manifest.patch_size)
-    store = _validation_store(folds[0])
-    shapes = sorted(
-        (store[name].labels.shape for name in store.identifiers),
-        key=lambda shape: (shape[0] * shape[1] * shape[2], shape),
-    )
-    median = shapes[len(shapes) // 2]
-    return [patch, tuple(max(sizes) for sizes in zip(patch, median, strict=True))]
-
-
-def _pooled(scores: Sequence[Mapping[str, Scores]], quality: str) -> Scores:
-    """Of all folds together; each case has one, since folds validate on different cases."""
-    return {case: labels for fold in scores for case, labels in fold[quality].items()}
-
-
 def _summary(manifest: Manifest, scores: Scores) -> dict[str, Any]:
     means, lowest = mean_per_label(scores), lowest_per_label(scores)
     named = manifest.regions or manifest.segments
@@ -227,14 +148,16 @@ def _quality_modes(dice: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {quality: {"dice_difference": measured["mean"] - best} for quality, measured in dice.items()}
 
 
-def _metrics_of_folds(
-    manifest: Manifest, scores: Sequence[Mapping[str, Scores]], parities: Mapping[str, Parity]
-) -> dict[str, Any]:
+def _metrics_of_folds(manifest: Manifest, found: Measurements) -> dict[str, Any]:
     """How far the file is from its checkpoints at most, and the mean Dice of each of several folds."""
-    found = parities.values()
-    worst = Parity(max(p.largest for p in found), max(p.rms for p in found), min(p.same_labels for p in found))
-    by_fold = [_summary(manifest, fold[QUALITIES[0]])["mean"] for fold in scores]
-    return {**({} if len(scores) == 1 else {"folds": by_fold}), "parity": worst.to_json()}
+    by_fold = [_summary(manifest, scores[QUALITIES[0]])["mean"] for scores in found.scores]
+    return {**({} if len(by_fold) == 1 else {"folds": by_fold}), "parity": found.worst_parity.to_json()}
+
+
+def _calibration(folds: Sequence[TrainedFold], calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """With the word on which cases it was fitted, where that is another than for one run with a validation."""
+    where = _measured_on(folds)
+    return {**calibration, **({} if where == _ONE_RUN or not calibration else {"measured_on": where})}
 
 
 def _training_facts(card: Card, folds: Sequence[TrainedFold], dice: Mapping[str, Any], date: str) -> dict[str, Any]:
