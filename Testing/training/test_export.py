@@ -10,7 +10,8 @@ from mambasegment_training.checkpoint import load_weights
 from mambasegment_training.config import config_from_json
 from mambasegment_training.data import CaseStore
 from mambasegment_training.export import export
-from mambasegment_training.loop import build_network, fit
+from mambasegment_training.loop import fit
+from mambasegment_training.network import build_network
 from mambasegment_training.run_folder import BEST, read_run
 
 from MambaSegmentLib.bundle import read_bundle, read_manifest

@@ -2,19 +2,23 @@
 
 import argparse
 import json
+import os
 import re
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from MambaSegmentLib.errors import ConfigError, MambaSegmentError
+from MambaSegmentLib.errors import Cancelled, ConfigError, MambaSegmentError
 from MambaSegmentLib.openmp import let_waiting_threads_sleep
-from MambaSegmentLib.progress import CancelToken, Progress
+from MambaSegmentLib.progress import Progress
 
 from . import __version__
+
+if TYPE_CHECKING:
+    from .loop import FitResult
+    from .stopping import StopRequests
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -105,6 +109,8 @@ def _add_fit(commands: Any) -> None:
     parser.add_argument(
         "--pretrained", metavar="FILE", help="ImageNet weights (VMamba-Tiny) to start from: --set pretrained.file=FILE"
     )
+    parser.add_argument("--init-from", metavar="MODEL", help="go on from a model file: --set pretrained.bundle=MODEL")
+    parser.add_argument("--fold", metavar="N", help="of the data set's folds, or all: short for --set fold=N")
     parser.add_argument("--time-budget", metavar="T", help="train for a time such as 10m instead of a number of epochs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: %(default)s")
     parser.add_argument("--memory-gb", type=float, metavar="GB", help="take the largest batch whose step fits")
@@ -157,52 +163,73 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _fit(arguments: argparse.Namespace) -> None:
-    from .config import load_config
-    from .loop import fit, resume
-    from .memory import with_batch_that_fits
-    from .prepare import open_work
-    from .run_folder import read_run
-
     budget_s = None if arguments.time_budget is None else parse_duration_s(arguments.time_budget)
-    cancel = CancelToken()
-    _cancel_on_signals(cancel)
-    if arguments.resume:
-        if arguments.config is not None or arguments.set or arguments.pretrained or arguments.memory_gb is not None:
-            raise ConfigError(
-                "--resume goes on with the run's own settings; leave out --config, --set, --pretrained and --memory-gb"
-            )
-        work = read_run(arguments.output).work
-        if work != arguments.work.resolve():
-            raise ConfigError(f"the run was started on {work}, not on {arguments.work.resolve()}")
-        result = resume(
-            arguments.output,
-            epochs=arguments.epochs,
-            device=arguments.device,
-            time_budget_s=budget_s,
-            cancel=cancel,
-        )
-    else:
-        assignments = [*arguments.set, *([] if arguments.epochs is None else [f"epochs={arguments.epochs}"])]
-        if arguments.pretrained is not None:  # quoted, since a path is taken as it is
-            assignments.append(f"pretrained.file={json.dumps(arguments.pretrained, ensure_ascii=False)}")
-        config = load_config(arguments.config, assignments)
-        if arguments.memory_gb is not None:
-            config = with_batch_that_fits(open_work(arguments.work), config, arguments.memory_gb)
-            print(f"batches of {config.data.batch_size} fit {arguments.memory_gb:g} GB", file=sys.stderr)
-        result = fit(
-            arguments.work,
-            arguments.output,
-            config,
-            device=arguments.device,
-            time_budget_s=budget_s,
-            cancel=cancel,
-        )
+    from .stopping import StopRequests
+
+    requests = StopRequests()
+    try:
+        result = _resumed(arguments, budget_s, requests) if arguments.resume else _begun(arguments, budget_s, requests)
+    except Cancelled as stopped:
+        if not requests.terminated:
+            raise
+        print(f"mambatrain: {stopped}", file=sys.stderr)  # what a cluster asks for is no failure
+        return
+    if int(os.environ.get("RANK", "0")) > 0:
+        return
     best = (
         "no validation"
         if result.best_dice is None
         else f"mean Dice {result.best_dice:.4f} in epoch {result.best_epoch}"
     )
     print(f"{result.epochs} epochs done, best: {best}; run folder {result.run}")
+
+
+def _begun(arguments: argparse.Namespace, budget_s: float | None, requests: "StopRequests") -> "FitResult":
+    from .config import load_config
+    from .loop import fit
+
+    assignments = list(arguments.set)
+    for key in ("epochs", "fold"):
+        if getattr(arguments, key) is not None:
+            assignments.append(f"{key}={getattr(arguments, key)}")
+    for key, path in (("pretrained.file", arguments.pretrained), ("pretrained.bundle", arguments.init_from)):
+        if path is not None:  # quoted, since a path is taken as it is
+            assignments.append(f"{key}={json.dumps(path, ensure_ascii=False)}")
+    config = load_config(arguments.config, assignments)
+    if arguments.memory_gb is not None:
+        from .memory import with_batch_that_fits
+        from .prepare import open_work
+
+        config = with_batch_that_fits(open_work(arguments.work), config, arguments.memory_gb)
+        print(f"batches of {config.data.batch_size} fit {arguments.memory_gb:g} GB", file=sys.stderr)
+    return fit(
+        arguments.work,
+        arguments.output,
+        config,
+        device=arguments.device,
+        time_budget_s=budget_s,
+        cancel=requests.cancel,
+    )
+
+
+def _resumed(arguments: argparse.Namespace, budget_s: float | None, requests: "StopRequests") -> "FitResult":
+    from .loop import resume
+    from .run_folder import read_run
+
+    names = ("config", "set", "pretrained", "init_from", "fold", "memory_gb")
+    if any(getattr(arguments, name) not in (None, []) for name in names):
+        *others, last = (f"--{name.replace('_', '-')}" for name in names)
+        raise ConfigError(f"--resume goes on with the run's own settings; leave out {', '.join(others)} and {last}")
+    work = read_run(arguments.output).work
+    if work != arguments.work.resolve():
+        raise ConfigError(f"the run was started on {work}, not on {arguments.work.resolve()}")
+    return resume(
+        arguments.output,
+        epochs=arguments.epochs,
+        device=arguments.device,
+        time_budget_s=budget_s,
+        cancel=requests.cancel,
+    )
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -259,18 +286,6 @@ def _parse_sizes(text: str) -> tuple[int, ...]:
     sizes = text.replace("x", ",").split(",")
     fit = all(size.strip().isdigit() and int(size) > 0 for size in sizes)
     return tuple(int(size) for size in sizes) if fit else ()
-
-
-def _cancel_on_signals(cancel: CancelToken) -> None:
-    """The first Ctrl-C ends the run after the step under way; a second one ends it at once."""
-
-    def stop(number: int, _frame: object) -> None:
-        print("mambatrain: stopping after this step …", file=sys.stderr)
-        cancel.cancel()
-        signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
 
 
 def _show_progress(progress: Progress) -> None:
