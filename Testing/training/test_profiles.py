@@ -1,11 +1,16 @@
 """Each of the papers' data sets from a tiny tree of its layout: cases, channels, labels, patients, split."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mambasegment_training.config import load_config
 from mambasegment_training.fingerprint import Wishes
+from mambasegment_training.network import planned_patch_size
+from mambasegment_training.pictures import COLOURS
+from mambasegment_training.plan import plan_networks
 from mambasegment_training.prepare import PreparedDataset, prepare
 from mambasegment_training.profiles import PROFILES, profile_named
 from PIL import Image
@@ -246,3 +251,30 @@ def test_a_missing_image(tmp_path):
 def test_labels_of_a_profile_are_not_the_users(prepared_as):
     with pytest.raises(ConfigError, match="the profile 'lits' knows patients and labels itself"):
         prepared_as("lits", label_names={1: "liver"})
+
+
+RECIPES = sorted((Path(__file__).parents[2] / "training" / "configs" / "papers").glob("*.toml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_of_the_papers_fit_their_profiles(prepared, recipe):
+    """The network is built for the profile's channels and labels, and takes the patch of the recipe or of the plan."""
+    profile = profile_named(recipe.stem.split("-")[1])
+    assert f"--profile {recipe.stem.split('-')[1]}" in recipe.read_text(encoding="utf-8")
+    flat = profile.channels in (COLOURS, ("X-ray",))
+    shapes, spacing_mm = ([(1, 512, 640)] if flat else [(60, 256, 256)], (1.0, 1.0, 1.0))
+    as_prepared = replace(
+        prepared,
+        channels=profile.channels,
+        labels=dict(profile.labels),
+        regions=profile.regions,
+        plan=plan_networks(shapes, spacing_mm, 3),
+    )
+    config = load_config(recipe)
+    patch = planned_patch_size(as_prepared, config)
+    assert patch == (config.data.patch_size or as_prepared.plan.topologies[len(patch)].patch_size)
+    assert len(patch) == 2 or not flat
+
+
+def test_every_profile_has_a_recipe():
+    assert {path.stem.split("-")[1] for path in RECIPES} == set(PROFILES)
