@@ -20,13 +20,15 @@ from MambaSegmentLib.phantom import hippocampus_phantom
 CASES = 50
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "hippocampus_mr"
 _FIRST_ITERATION = """
-import os, torch
+import multiprocessing, os, torch
 from nnunetv2.run.run_training import get_trainer_from_args
 trainer = get_trainer_from_args("1", "3d_fullres", 0, "nnUNetTrainer", "nnUNetPlans", device=torch.device("cpu"))
 trainer.on_train_start()
 trainer.on_epoch_start()
 trainer.on_train_epoch_start()
 trainer.train_step(next(trainer.dataloader_train))
+for worker in multiprocessing.active_children():  # of the data loader, which would go on without it
+    worker.kill()
 os._exit(0)
 """
 
@@ -88,8 +90,11 @@ def _raw_dataset(folder: Path) -> str:
 
 
 def _seconds(command: list[str], environment: dict[str, str] | None = None) -> float:
-    started = time.perf_counter()
-    done = subprocess.run(command, env={**os.environ, **(environment or {})}, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{command[:4]} failed: {done.stderr[-2000:]}")
-    return time.perf_counter() - started
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        started = time.perf_counter()
+        done = subprocess.run(command, env={**os.environ, **(environment or {})}, stdout=said, stderr=said)
+        elapsed_s = time.perf_counter() - started
+        if done.returncode:
+            said.seek(0)
+            raise RuntimeError(f"{command[:4]} failed: {said.read()[-2000:]}")
+    return elapsed_s

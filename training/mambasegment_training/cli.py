@@ -75,6 +75,9 @@ def _add_prepare(commands: Any) -> None:
     parser = commands.add_parser("prepare", help="check and preprocess a data set, split it by patient")
     parser.add_argument("dataset", type=Path, help="folder with images/ and labels/, or an nnU-Net raw data set")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder for the prepared data")
+    parser.add_argument(
+        "--profile", metavar="NAME", help="the dataset is a paper's, as published: acdc, synapse, … (docs/papers.md)"
+    )
     parser.add_argument("--patient-pattern", metavar="REGEX", help="group 1, found in a case's name, is the patient")
     parser.add_argument("--label", action="append", default=[], metavar="VALUE=NAME", help="name a label; repeatable")
     parser.add_argument("--renumber", action="store_true", help="close gaps between label values; names keep theirs")
@@ -172,6 +175,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
     dataset = prepare(
         arguments.dataset,
         arguments.output,
+        profile=arguments.profile,
         patient_pattern=arguments.patient_pattern,
         label_names=_parse_labels(arguments.label),
         renumber=arguments.renumber,

@@ -184,6 +184,15 @@ class Wishes:
         if self.normalization not in (None, *_KINDS):
             raise ConfigError(f"normalization {self.normalization!r} is not known; expected one of {', '.join(_KINDS)}")
 
+    def over(self, others: "Wishes") -> "Wishes":
+        """These, and the others' where these leave it to the data."""
+        return Wishes(
+            orientation=self.orientation or others.orientation,
+            resize=self.resize or others.resize,
+            nearest=self.nearest or others.nearest,
+            normalization=self.normalization or others.normalization,
+        )
+
 
 NO_WISHES = Wishes()
 

@@ -25,6 +25,7 @@ from .dataset import RawDataset, find_dataset
 from .findings import Finding, find_faults
 from .fingerprint import NO_WISHES, CaseFacts, Wishes, decide_preprocessing, look_at_cases
 from .plan import Plan, plan_networks
+from .profiles import profile_named
 from .report import QualityReport
 from .split import Split, folds_by_patient, folds_to_nnunet, read_folds, split_by_list
 from .storage import read_json, write_array, write_json
@@ -86,6 +87,7 @@ def prepare(
     source: Path,
     work: Path,
     *,
+    profile: str | None = None,
     patient_pattern: str | None = None,
     label_names: Mapping[int, str] | None = None,
     renumber: bool = False,
@@ -103,6 +105,7 @@ def prepare(
 
     Args:
         source: a data set as `find_dataset` knows it.
+        profile: name of one of `PROFILES`, whose data set it is instead; it knows patients and labels itself.
         label_names: for a data set that does not name its labels; value -> name. Of files that name their segments,
             those that are kept.
         renumber: close gaps between label values; names go with the stored values.
@@ -117,11 +120,24 @@ def prepare(
         ConfigError, ImageError: the data set cannot be used; the message names every fault found, and report.html in
             the work folder shows them.
     """
-    dataset = understand(find_dataset(source, patient_pattern), label_names, renumber=renumber)
-    if splits_file is None and not validation_cases and (source / SPLITS).is_file():
-        splits_file = source / SPLITS  # a data set that grows keeps its split
-    drawn = not validation_cases and splits_file is None
-    folds = _folds(dataset, validation_fraction, validation_cases, splits_file, seed)
+    of_paper: tuple[Split, ...] | None = None
+    if profile is None:
+        dataset = understand(find_dataset(source, patient_pattern), label_names, renumber=renumber)
+        if splits_file is None and not validation_cases and (source / SPLITS).is_file():
+            splits_file = source / SPLITS  # a data set that grows keeps its split
+    else:
+        if patient_pattern is not None or label_names is not None or renumber:
+            raise ConfigError(
+                f"the profile {profile!r} knows patients and labels itself; leave them out, or the profile"
+            )
+        known = profile_named(profile)
+        dataset = known.dataset(profile, source, work / "labels")
+        of_paper, wishes = known.folds(dataset.cases), wishes.over(known.wishes)
+    drawn = not validation_cases and splits_file is None and of_paper is None
+    if not validation_cases and splits_file is None and of_paper is not None:
+        folds = of_paper
+    else:
+        folds = _folds(dataset, validation_fraction, validation_cases, splits_file, seed)
     facts, problems = look_at_cases(dataset, progress)
     labels = _name_labels(dataset, facts)
     report = QualityReport(dataset, facts, _findings(dataset, facts, problems, labels, folds), labels, folds)
@@ -129,10 +145,10 @@ def prepare(
     _refuse_faults(report, work, strict)
     spec = decide_preprocessing(dataset, list(facts.values()), wishes)
     shapes = []
-    for done, case in enumerate(dataset.cases):
+    for done, case in enumerate(dataset.cases, start=1):
         shapes.append(_prepare_case(case, dataset, spec, work / "cases", seed))
         if progress is not None:
-            progress(Progress("preprocessing", done + 1, len(dataset.cases)))
+            progress(Progress("preprocessing", done, len(dataset.cases)))
     outputs = len(dataset.regions) or len(labels) + 1
     plan = plan_networks(shapes, _planned_spacing(spec), outputs, size_multiple, patches)
     content = {
