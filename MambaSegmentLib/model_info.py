@@ -14,7 +14,7 @@ from .manifest import Manifest
 
 _WIDTH = 80
 _INDENT, _COLUMN = 2, 15
-_LONG_RECORDS = ("recipe", "software", "bins", "bins_before")  # for programs, in the JSON alone
+_LONG_RECORDS = ("recipe", "software", "bins", "bins_before", "checkpoints")  # for programs, in the JSON alone
 
 
 def info_of_model(path: Path, *, with_counts: bool = True) -> dict[str, Any]:
@@ -87,6 +87,7 @@ def as_text(info: Mapping[str, Any]) -> str:
         "Network": list(_network_lines(info)),
         "Input": list(_input_lines(info)),
         "Labels": list(_label_lines(info)),
+        "Cost": list(_cost_lines(info.get("measured") or {})),
         "Training": list(_training_lines(info.get("training") or {})),
         "Use": list(_use_lines(info)),
     }
@@ -191,6 +192,20 @@ def _label_lines(info: Mapping[str, Any]) -> Iterator[str]:
         yield from _entry("regions", _plain(info["regions"]))
     if info.get("ignore_label") is not None:
         yield from _entry("ignored", str(info["ignore_label"]))
+
+
+def _cost_lines(measured: Mapping[str, Any]) -> Iterator[str]:
+    """As `mambatrain export` measured it, by device and size; anything else on one line."""
+    for device, rows in measured.items():
+        if not isinstance(rows, list) or not all(isinstance(row, Mapping) and "size" in row for row in rows):
+            yield from _entry(str(device), _plain(rows))
+            continue
+        for row in rows:
+            yield from _entry(
+                str(device),
+                f"{_sizes(row['size'])} voxels in {_plain(row.get('seconds'))} s with {_bytes(row['memory_bytes'])} "
+                f"({row.get('hardware', '')}, PyTorch {row.get('torch', '?')}), {row.get('note', '')}",
+            )
 
 
 def _training_lines(training: Mapping[str, Any]) -> Iterator[str]:

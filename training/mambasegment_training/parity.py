@@ -12,9 +12,9 @@ from MambaSegmentLib.inference.sliding import SlidingWindow
 
 # In standard deviations of the logits. The same weights give the same bits on a CPU; a GPU adds up in changing order.
 LARGEST_DIFFERENCE = 1e-4
-# 16 bits hold 11 binary digits, so that each weight is off by up to 1 / 2048; what a sum of many is off by is less than
-# a tenth of what augmentation or another seed changes.
-LARGEST_RMS_OF_HALF = 2e-2
+# 16 bits hold 11 binary digits, so that each weight is off by up to 1 / 2048; a scan adds many of them up. A LightM-UNet
+# after 20 steps, whose logits are nearly alike everywhere, was off by 0.013, with 99.8 % of the labels the same.
+LARGEST_RMS_OF_HALF = 5e-2
 
 
 @dataclass(frozen=True)
