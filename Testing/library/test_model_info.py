@@ -73,7 +73,7 @@ def test_text_is_for_a_person(a_model):
     assert any(line.startswith("weights 2 networks, averaged") for line in lines)
     assert f"({parameters})" in text
     assert "lower -100" in text
-    assert "cpu 1 x 16 x 24 voxels in 0.25 s with 3.00 MB (x86_64, 2" in lines
+    assert any(line.startswith("cpu 1 x 16 x 24 voxels in 0.25 s with 3.00 MB") for line in lines)
     assert "by somebody else slow" in lines
     assert "seed" not in text  # the whole recipe is for programs
 
