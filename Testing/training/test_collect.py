@@ -12,6 +12,7 @@ from mambasegment_training.collect import collect
 from mambasegment_training.collection import Collection
 from mambasegment_training.config import config_from_json
 from mambasegment_training.corrections import CORRECTED
+from mambasegment_training.export import export
 from mambasegment_training.loop import fit
 from mambasegment_training.prepare import prepare
 
@@ -124,8 +125,14 @@ def test_from_reviews_to_a_training(tmp_path, capsys):
     rows = np.load(tmp_path / "work" / "cases" / "p1-a.foreground.npy")
     assert set(rows[:, 0]) == {CORRECTED, 1, 2}
     assert (rows[:, 0] == CORRECTED).sum() == count  # the prepared grid is the stored one
-    config = config_from_json(TINY | {"epochs": 1, "steps_per_epoch": 2, "validation": {"every_epochs": 1}})
-    assert fit(tmp_path / "work", tmp_path / "run", config, device="cpu").best_dice is not None
+    recipe = TINY | {"epochs": 1, "steps_per_epoch": 2, "validation": {"every_epochs": 1}}
+    assert fit(tmp_path / "work", tmp_path / "run", config_from_json(recipe), device="cpu").best_dice is not None
+    model = tmp_path / "model.safetensors"
+    manifest = export(tmp_path / "run", model, device="cpu", with_cost=False)
+    assert ([one.name for one in manifest.segments], manifest.ignore_label) == (["Grey box", "White box"], 3)
+    again = config_from_json(recipe | {"pretrained": {"bundle": str(model)}})
+    assert fit(tmp_path / "work", tmp_path / "next", again, device="cpu").best_dice is not None
+    assert json.loads((tmp_path / "next" / "pretrained.json").read_text())["sha256"] == manifest.sha256
 
 
 def test_a_second_time_only_what_is_new_is_done(tmp_path):
