@@ -73,17 +73,27 @@ def _add_prepare(commands: Any) -> None:
     parser = commands.add_parser("prepare", help="check and preprocess a data set, split it by patient")
     parser.add_argument("dataset", type=Path, help="folder with images/ and labels/, or an nnU-Net raw data set")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder for the prepared data")
+    parser.add_argument(
+        "--profile", metavar="NAME", help="the dataset is a paper's, as published: acdc, synapse, … (docs/papers.md)"
+    )
     parser.add_argument("--patient-pattern", metavar="REGEX", help="group 1, found in a case's name, is the patient")
     parser.add_argument("--label", action="append", default=[], metavar="VALUE=NAME", help="name a label; repeatable")
+    parser.add_argument("--renumber", action="store_true", help="close gaps between label values; names keep theirs")
     parser.add_argument("--validation-fraction", type=float, default=0.2, metavar="F", help="default: %(default)s")
     parser.add_argument("--validation-cases", default="", metavar="A,B,…", help="instead of a drawn split")
     parser.add_argument("--splits", type=Path, metavar="FILE", help="such as nnU-Net's splits_final.json, instead")
     parser.add_argument("--seed", type=int, default=20240917, help="of the split; default: %(default)s")
     parser.add_argument("--orientation", metavar="CODE", help="such as RAS, or 'as stored'; default: the most frequent")
+    parser.add_argument("--resize", metavar="J,I", help="make all slices of this size, e.g. 224,224 for Mamba-UNet")
+    parser.add_argument("--nearest", action="store_true", help="resample images without interpolation")
+    parser.add_argument(
+        "--normalization", metavar="KIND", help="zscore, rescale_0_1, rgb, ct or none; default: by the channel's name"
+    )
     parser.add_argument("--size-multiple", type=int, default=8, help="patch edges divide by it; default: %(default)s")
     parser.add_argument(
         "--patch-size", action="append", default=[], metavar="K,J,I", help="instead of the planned one; J,I for slices"
     )
+    parser.add_argument("--strict", action="store_true", help="refuse what the quality report warns about")
     parser.set_defaults(run=_prepare)
 
 
@@ -120,25 +130,35 @@ def _add_export(commands: Any) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
+    from .fingerprint import Wishes
     from .prepare import prepare
 
     dataset = prepare(
         arguments.dataset,
         arguments.output,
+        profile=arguments.profile,
         patient_pattern=arguments.patient_pattern,
         label_names=_parse_labels(arguments.label),
+        renumber=arguments.renumber,
         validation_fraction=arguments.validation_fraction,
         validation_cases=[name.strip() for name in arguments.validation_cases.split(",") if name.strip()],
         splits_file=arguments.splits,
         seed=arguments.seed,
-        orientation=arguments.orientation,
+        wishes=Wishes(
+            orientation=arguments.orientation,
+            resize=_parse_resize(arguments.resize),
+            nearest=arguments.nearest,
+            normalization=arguments.normalization,
+        ),
         size_multiple=arguments.size_multiple,
         patches=_parse_patches(arguments.patch_size),
+        strict=arguments.strict,
         progress=_show_progress,
     )
     split = dataset.split
     folds = f"the first of {len(dataset.folds)} folds has " if len(dataset.folds) > 1 else ""
     print(f"{folds}{len(split.train)} cases for training, {len(split.validation)} for validation in {arguments.output}")
+    print(f"look at {arguments.output / 'report.html'} before training")
     print(f"labels {dataset.labels}, patch {dataset.patch_size}, preprocessing {dataset.preprocessing.to_json()}")
 
 
@@ -245,11 +265,27 @@ def _parse_labels(texts: Sequence[str]) -> dict[int, str] | None:
 def _parse_patches(texts: Sequence[str]) -> dict[int, tuple[int, ...]]:
     patches = {}
     for text in texts:
-        sizes = text.replace("x", ",").split(",")
-        if len(sizes) not in (2, 3) or not all(size.strip().isdigit() and int(size) > 0 for size in sizes):
+        sizes = _parse_sizes(text)
+        if len(sizes) not in (2, 3):
             raise ConfigError(f"--patch-size {text!r}: expected K,J,I such as 40,56,40, or J,I for slices")
-        patches[len(sizes)] = tuple(int(size) for size in sizes)
+        patches[len(sizes)] = sizes
     return patches
+
+
+def _parse_resize(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    sizes = _parse_sizes(text)
+    if len(sizes) != 2:
+        raise ConfigError(f"--resize {text!r}: expected rows,columns such as 224,224")
+    return sizes[0], sizes[1]
+
+
+def _parse_sizes(text: str) -> tuple[int, ...]:
+    """Empty for what is no list of sizes."""
+    sizes = text.replace("x", ",").split(",")
+    fit = all(size.strip().isdigit() and int(size) > 0 for size in sizes)
+    return tuple(int(size) for size in sizes) if fit else ()
 
 
 def _show_progress(progress: Progress) -> None:
