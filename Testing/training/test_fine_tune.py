@@ -29,7 +29,7 @@ def a_model(prepared, tmp_path):
             architecture_name="lightm_unet",
             architecture_options=chosen,
             channels=tuple(Channel(name) for name in channels),
-            segments=tuple(SegmentInfo(value, name) for value, name in enumerate(labels, start=1)),
+            segments=tuple(SegmentInfo(value, name, (1.0, 0.0, 0.0)) for value, name in enumerate(labels, start=1)),
             preprocessing=dataclasses.replace(
                 prepared.preprocessing, normalization=prepared.preprocessing.normalization * len(channels)
             ),
