@@ -24,9 +24,21 @@ CASES, BATCH = 6, 2
 WARM_UP, TIMED = 2, 6
 _THEIRS = """
 import json, multiprocessing, os, sys, time, torch
-from nnunetv2.run.run_training import get_trainer_from_args
-warm_up, timed = int(sys.argv[1]), int(sys.argv[2])
-trainer = get_trainer_from_args("1", "3d_fullres", 0, "nnUNetTrainer", "nnUNetPlans", device=torch.device("cpu"))
+from pathlib import Path
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from MambaSegmentLib.models import build_model
+warm_up, timed, recipe = int(sys.argv[1]), int(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text())
+class Trainer(nnUNetTrainer):
+    @staticmethod
+    def build_network_architecture(*arguments):
+        *_, channels, classes, deep = arguments
+        options = {"in_channels": channels, "num_classes": classes, "deep_supervision": deep}
+        return build_model(recipe["network"]["name"], recipe["network"]["options"] | options)
+    def set_deep_supervision_enabled(self, enabled):
+        pass
+folder = Path(os.environ["nnUNet_preprocessed"]) / "Dataset001_Hippocampus"
+plans, dataset = (json.loads((folder / name).read_text()) for name in ("nnUNetPlans.json", "dataset.json"))
+trainer = Trainer(plans, "3d_fullres", 0, dataset, device=torch.device("cpu"))
 trainer.on_train_start()
 trainer.on_epoch_start()
 trainer.on_train_epoch_start()
@@ -71,7 +83,7 @@ def run(rounds: int = 2) -> dict[str, Any]:
         environment = os.environ | {f"nnUNet_{kind}": str(folder / kind) for kind in ("raw", "preprocessed", "results")}
         turns = [(_measured(ours, environment), _measured(theirs, environment)) for _ in range(rounds)]
     return {
-        "network": "plain_conv_unet as nnU-Net plans it",
+        "network": "resenc_unet with the stages that nnU-Net plans",
         "batch": BATCH,
         "rounds": [{"ours": one, "nnunet": other} for one, other in turns],
         "ratio_seconds": statistics.median(one["iteration_s"] / other["iteration_s"] for one, other in turns),
@@ -104,16 +116,15 @@ def _commands(folder: Path) -> tuple[list[str], list[str]]:
     (folder / "recipe.json").write_text(json.dumps(_recipe(plan)), encoding="utf-8")
     counts = [str(WARM_UP), str(TIMED)]
     ours = [sys.executable, "-c", _OURS, *counts, str(folder / "work"), str(folder / "recipe.json")]
-    return ours, [sys.executable, "-c", _THEIRS, *counts]
+    return ours, [sys.executable, "-c", _THEIRS, *counts, str(folder / "recipe.json")]
 
 
 def _recipe(plan: dict[str, Any]) -> dict[str, Any]:
     """What nnU-Net's trainer does with that plan."""
     given = plan["architecture"]["arch_kwargs"]
     options = {name: given[name] for name in ("features_per_stage", "kernel_sizes", "strides")}
-    blocks = {"encoder_blocks": given["n_conv_per_stage"], "decoder_blocks": given["n_conv_per_stage_decoder"]}
     return {
-        "network": {"name": "plain_conv_unet", "options": {"spatial_dims": 3, **options, **blocks}},
+        "network": {"name": "resenc_unet", "options": {"spatial_dims": 3, **options}},
         "data": {"patch_size": plan["patch_size"], "batch_size": BATCH, "foreground_fraction": 0.33},
         "augment": {"mirror_axes": [0, 1, 2]},
         "loss": {"deep_supervision": True, "batch_dice": plan["batch_dice"]},
