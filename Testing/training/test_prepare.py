@@ -80,6 +80,15 @@ def test_a_case_of_another_spacing_is_resampled(a_dataset, tmp_path):
     assert set(np.unique(labels)) <= {0, 1, 2}
 
 
+def test_slices_lie_across_the_thick_axis(a_dataset, tmp_path):
+    dataset = prepare(a_dataset(3, spacing_mm=(4.0, 1.0, 1.0)), tmp_path / "work")  # thick along I, of 10 voxels
+    assert (dataset.preprocessing.axis_order, dataset.preprocessing.spacing_mm) == ((2, 0, 1), (4.0, 1.0, 1.0))
+    image, labels, _ = arrays_of(tmp_path / "work", "case_000")
+    assert image.shape[1:] == labels.shape == (10, 12, 14)
+    np.testing.assert_array_equal(labels, labelled_case(0)[1].transpose(2, 0, 1))
+    assert dataset.plan.topologies[2].patch_size == (12, 14)
+
+
 def test_nnunet_with_ignored_voxels(tmp_path):
     source = tmp_path / "Dataset001_Boxes"
     for kind in ("imagesTr", "labelsTr"):

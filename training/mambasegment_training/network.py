@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from MambaSegmentLib.errors import ConfigError
+from MambaSegmentLib.errors import ConfigError, ShapeError
 from MambaSegmentLib.models import build_model
 from MambaSegmentLib.models.planned_patch import enlarged_patch, with_input_size
 from MambaSegmentLib.models.registry import architecture_named
@@ -108,7 +108,15 @@ def patch_size_of(network: nn.Module, dataset: PreparedDataset, config: Training
     beyond = [axis for axis in config.augment.mirror_axes if axis >= dims]
     if beyond:
         raise ConfigError(f"augment.mirror_axes holds {beyond[0]}; the axes of this patch are 0 to {dims - 1}")
-    structure.check_input(torch.empty(1, len(dataset.channels), *patch, device="meta"))
+    try:
+        structure.check_input(torch.empty(1, len(dataset.channels), *patch, device="meta"))
+    except ShapeError as problem:
+        if config.data.patch_size is None or not _follows_plan(config):
+            raise
+        sizes = ",".join(map(str, patch))
+        raise ShapeError(
+            f"{problem}; or let `mambatrain prepare --patch-size {sizes}` plan the network for it"
+        ) from problem
     return patch
 
 
