@@ -27,7 +27,7 @@ from MambaSegmentLib.volume import Volume
 
 from .arithmetic import Arithmetic
 from .entropy import Disagreement
-from .memory_plan import Estimate, MemoryPlan, Settings, is_memory_error, plan_within
+from .memory_plan import Estimate, MemoryPlan, Settings, is_memory_error, measured_tiles, plan_within
 from .restoring import ScoreListener, restore_slabs
 from .sliding import SlidingWindow
 
@@ -104,7 +104,8 @@ class Predictor:
         self._settings = Settings(tuple(self.manifest.patch_size), tiles_at_once)
         self._window = self._window_for(self._settings)
         channels, values = len(self.manifest.channels), self.manifest.class_values
-        self._plan = MemoryPlan(self._networks, channels, values, on_gpu=self.device.type != "cpu")
+        measured = measured_tiles(self.manifest, self.device.type)
+        self._plan = MemoryPlan(self._networks, channels, values, on_gpu=self.device.type != "cpu", measured=measured)
 
     def segment(
         self,
@@ -237,7 +238,7 @@ class Predictor:
         room = _room_bytes(limit_bytes, warm=self._warm)
         if room is None:
             return usual
-        count = limit_bytes is not None or room < _ROOMY_BYTES
+        count = limit_bytes is not None or room < _ROOMY_BYTES or self._plan.knows(usual)
 
         def fits(settings: Settings) -> bool:
             needed = self._plan.estimate(prepared, settings, with_network=count)

@@ -90,6 +90,12 @@ def gather_answers(
     return Answers(np.concatenate(scores), np.concatenate(truths), len(scores))
 
 
+def together(parts: Sequence[Answers]) -> Answers:
+    """Those of several folds, each about its own cases."""
+    scores, truth = ([getattr(part, name) for part in parts] for name in ("scores", "truth"))
+    return Answers(np.concatenate(scores), np.concatenate(truth), sum(part.cases for part in parts))
+
+
 def calibration_of(answers: Answers) -> dict[str, Any]:
     """The `calibration` object of a model file; {} where there was nothing to ask about.
 

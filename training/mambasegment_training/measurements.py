@@ -18,7 +18,7 @@ from MambaSegmentLib.bundle import Manifest, read_bundle, write_bundle
 from MambaSegmentLib.quality import QUALITIES, mirrorings_for, step_for
 
 from . import parity
-from .calibration import Answers, calibration_of, gather_answers
+from .calibration import Answers, calibration_of, gather_answers, together
 from .cost import measure_cost
 from .data import CaseStore
 from .parity import Parity
@@ -64,7 +64,7 @@ def measure(
         scores = [_scores(manifest, *pair, device) for pair in zip(folds, networks, strict=True)]
         answers = [_answers(manifest, *pair, device) for pair in zip(folds, networks, strict=True)]
         cost = measure_cost(path, str(device), _sizes(manifest, folds[0])) if with_cost else {}
-    return Measurements(tuple(parities), tuple(scores), calibration_of(_together(answers)), cost)
+    return Measurements(tuple(parities), tuple(scores), calibration_of(together(answers)), cost)
 
 
 @contextmanager
@@ -123,11 +123,6 @@ def _answers(manifest: Manifest, fold: TrainedFold, network: nn.Module, device: 
         tile_step=manifest.step,
         mirrorings=mirrorings_for(QUALITIES[0], manifest.mirror_axes),
     )
-
-
-def _together(answers: Sequence[Answers]) -> Answers:
-    scores, truth = (np.concatenate([getattr(one, name) for one in answers]) for name in ("scores", "truth"))
-    return Answers(scores, truth, sum(one.cases for one in answers))
 
 
 def _validation_store(fold: TrainedFold) -> CaseStore:
