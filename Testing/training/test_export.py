@@ -238,6 +238,7 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path):
         export(tmp_path / "run", tmp_path / "m.safetensors", device="cpu")
 
 
+@pytest.mark.slow
 def test_parity_and_cost_stand_in_the_card(run, tmp_path):
     manifest = export_with_cost(run, tmp_path / "m.safetensors", half=True, device="cpu")
     found = manifest.training["metrics"]["parity"]

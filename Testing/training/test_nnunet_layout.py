@@ -65,6 +65,7 @@ def labels_of_nnunet(folder: Path, image: np.ndarray, spacing_kji: list[float]) 
         return predictor.predict_single_npy_array(image, {"spacing": spacing_kji})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_nnunets_predictor_gives_the_labels_that_the_bundle_gives(prepared, tmp_path, name):
     pytest.importorskip("nnunetv2")
