@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .batch.cli import add_effort, add_input_rules, add_region, memory_limit_bytes, wanted_labels
+from .batch.cli import (
+    add_effort,
+    add_input_rules,
+    add_models,
+    add_region,
+    folds_of_each,
+    memory_limit_bytes,
+    wanted_labels,
+)
 from .batch.cli import add_parser as _add_batch
 from .console import ProgressPrinter, stoppable, tolerate_any_text, write_crash_log
 from .errors import BundleError, ConfigError, MambaSegmentError, ResourceError
@@ -95,7 +103,7 @@ def _add_segment(commands: Any) -> None:
     parser.add_argument(
         "--channel", action="append", default=[], metavar="NAME=FILE", help="an image by its channel's name; repeatable"
     )
-    parser.add_argument("-m", "--model", required=True, metavar="MODEL", help="a .safetensors file or a stored model")
+    add_models(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -105,9 +113,6 @@ def _add_segment(commands: Any) -> None:
         help=".seg.nrrd, .nrrd, .nii.gz, .nii, .mha, or .dcm (DICOM SEG)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    parser.add_argument(
-        "--overlap", type=float, metavar="F", help="of neighbouring tiles, 0 to 0.9 (default: the model's)"
-    )
     add_effort(parser)
     add_region(parser)
     parser.add_argument(
@@ -135,6 +140,20 @@ def _add_extras(parser: argparse.ArgumentParser) -> None:
         "--uncertainty", type=Path, metavar="FILE", help="write where the model is unsure, 0 to 1, as .nrrd"
     )
     parser.add_argument(
+        "--disagreement",
+        type=Path,
+        metavar="FILE",
+        help="write how far folds and mirrored copies disagree, 0 to 1, as .nrrd",
+    )
+    parser.add_argument(
+        "--calibration",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a model's temperature for uncertainty and probabilities, in place of its own; repeatable",
+    )
+    parser.add_argument(
         "--probabilities", type=Path, metavar="FILE", help="write a volume for each class as one 4-D .nrrd: large"
     )
     parser.add_argument(
@@ -157,6 +176,9 @@ def _add_models(commands: Any) -> None:
         "--option", action="append", default=[], metavar="NAME=VALUE", help="another option of it; repeatable"
     )
     info.add_argument("--patch-size", nargs="+", type=int, metavar="N", help="another input size for it, in voxels")
+    info.add_argument(
+        "--reliability", type=Path, metavar="FILE", help="draw how often the model is right when it is so sure, as .png"
+    )
     info.add_argument("--no-counts", action="store_true", help="leave out what needs PyTorch: faster")
     _add_json(info)
     info.set_defaults(run=_models_info)
@@ -200,23 +222,26 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _segment(arguments: argparse.Namespace) -> None:
-    from .api import load_model
     from .api import segment as segment_case
 
     step = _step(arguments.overlap)
     extras, images = _extras(arguments), _images(arguments)
-    _check_segment(arguments, images, extras)
+    manifests, labels = _check_segment(arguments, images, extras)
     with _shown_progress(arguments) as progress:
         if progress is not None:
             progress(Progress("load_model", 0, 1))  # importing torch takes seconds on a cold disk
-        model = load_model(arguments.model, arguments.device, step=step, quality=arguments.quality)
         result = segment_case(
             images,
-            model=model,
+            models=arguments.model,
             output=arguments.output,
+            device=arguments.device,
+            step=step,
+            quality=arguments.quality,
+            folds=folds_of_each(arguments),
+            precision=arguments.precision,
             series=arguments.series,
             roi=arguments.roi,
-            labels=wanted_labels(arguments, model.manifest) or None,
+            labels=labels or None,
             memory_limit_bytes=memory_limit_bytes(arguments),
             strict=arguments.strict,
             allow_nonfinite=arguments.allow_nonfinite,
@@ -225,7 +250,7 @@ def _segment(arguments: argparse.Namespace) -> None:
         )
     for warning in result.warnings:
         print(f"{_PROGRAM}: warning: {warning}", file=sys.stderr)
-    report = _segment_report([arguments.output, *extras.files], model.manifest, result)
+    report = _segment_report([arguments.output, *extras.files], manifests, result)
     print(json.dumps(report) if arguments.json else _segment_text(report))
 
 
@@ -256,23 +281,29 @@ def _extras(arguments: argparse.Namespace) -> "Extras":
         statistics=given is not None,
         statistics_file=Path(given) if isinstance(given, str) else None,
         uncertainty=arguments.uncertainty,
+        disagreement=arguments.disagreement,
         probabilities=arguments.probabilities,
         sidecar=arguments.sidecar,
+        calibrations=tuple(arguments.calibration),
     )
 
 
-def _check_segment(arguments: argparse.Namespace, images: "list[Path] | dict[str, Path]", extras: "Extras") -> None:
-    """Refuse what cannot succeed before torch is imported and anything is computed."""
+def _check_segment(
+    arguments: argparse.Namespace, images: "list[Path] | dict[str, Path]", extras: "Extras"
+) -> "tuple[list[Manifest], tuple[str, ...]]":
+    """Refuse what cannot succeed before torch is imported; gives the models' descriptions and the labels wanted."""
     from .api import check_case
     from .bundle import read_manifest
     from .roi import parse_roi
     from .store import find_model
 
-    check_case(images, arguments.output, arguments.model, arguments.series, extras=extras)
-    wanted_labels(arguments, read_manifest(find_model(arguments.model)))
+    effort = {"quality": arguments.quality, "folds": folds_of_each(arguments)}
+    check_case(images, arguments.output, arguments.model, arguments.series, extras=extras, **effort)
+    manifests = [read_manifest(find_model(model)) for model in arguments.model]
     memory_limit_bytes(arguments)
     if arguments.roi is not None:
         parse_roi(arguments.roi)
+    return manifests, wanted_labels(arguments, manifests)
 
 
 def _step(overlap: float | None) -> float | None:
@@ -281,12 +312,15 @@ def _step(overlap: float | None) -> float | None:
     return None if overlap is None else 1 - overlap
 
 
-def _segment_report(files: Sequence[Path], manifest: "Manifest", result: "SegmentationResult") -> dict[str, Any]:
+def _segment_report(
+    files: Sequence[Path], manifests: "Sequence[Manifest]", result: "SegmentationResult"
+) -> dict[str, Any]:
+    from .batch.report import facts_of
     from .extras import segment_rows
 
     return {
         "files": [str(file) for file in files],
-        "model": {"name": manifest.name, "version": manifest.version, "sha256": manifest.sha256},
+        "model": facts_of(manifests),
         "segments": segment_rows(result),
         "warnings": list(result.warnings),
         "timings": result.timings,
@@ -330,6 +364,8 @@ def _models_info(arguments: argparse.Namespace) -> None:
 
     if (arguments.model is None) == (arguments.architecture is None):
         raise ConfigError("name either a MODEL or an --architecture to tell about")
+    if arguments.reliability is not None:
+        _draw_reliability(arguments)
     if arguments.architecture is not None:
         options = model_info.options_of(arguments.option)
         info = model_info.info_of_architecture(arguments.architecture, options, arguments.patch_size)
@@ -338,6 +374,18 @@ def _models_info(arguments: argparse.Namespace) -> None:
     else:
         info = model_info.info_of_model(find_model(arguments.model), with_counts=not arguments.no_counts)
     print(json.dumps(info) if arguments.json else model_info.as_text(info))
+
+
+def _draw_reliability(arguments: argparse.Namespace) -> None:
+    from .bundle import read_manifest
+    from .image_io import check_writable
+    from .reliability import write_reliability_diagram
+    from .store import find_model
+
+    if arguments.model is None:
+        raise ConfigError("--reliability belongs to a MODEL; an architecture has learned nothing that could be right")
+    check_writable(arguments.reliability, (".png",))
+    write_reliability_diagram(read_manifest(find_model(arguments.model)), arguments.reliability)
 
 
 def _models_verify(arguments: argparse.Namespace) -> int:

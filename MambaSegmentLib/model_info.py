@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .bundle import read_manifest
+from .bundle import fold_count, read_manifest
 from .errors import ConfigError, MambaSegmentError
 from .manifest import Manifest
-from .safetensors_file import read_header
 
 _WIDTH = 80
 _INDENT, _COLUMN = 2, 15
-_LONG_RECORDS = ("recipe", "software")  # of the training: for programs, in the JSON alone
+_LONG_RECORDS = ("recipe", "software", "bins", "bins_before", "checkpoints")  # for programs, in the JSON alone
 
 
 def info_of_model(path: Path, *, with_counts: bool = True) -> dict[str, Any]:
@@ -27,13 +26,12 @@ def info_of_model(path: Path, *, with_counts: bool = True) -> dict[str, Any]:
         BundleError: as `read_manifest`.
     """
     manifest = read_manifest(path)
-    folds = {name.partition("/")[0] for name in read_header(path).entries}
     counts, problem = _counts_of(manifest) if with_counts else (None, "not asked for")
     return {
         "path": str(path),
         **manifest.to_json(),
         "sha256": manifest.sha256,
-        "folds": len(folds),
+        "folds": fold_count(path),
         "file_bytes": path.stat().st_size,
         "counts": counts,
         "counts_problem": problem,
@@ -89,6 +87,7 @@ def as_text(info: Mapping[str, Any]) -> str:
         "Network": list(_network_lines(info)),
         "Input": list(_input_lines(info)),
         "Labels": list(_label_lines(info)),
+        "Cost": list(_cost_lines(info.get("measured") or {})),
         "Training": list(_training_lines(info.get("training") or {})),
         "Use": list(_use_lines(info)),
     }
@@ -176,6 +175,8 @@ def _input_lines(info: Mapping[str, Any]) -> Iterator[str]:
         yield from _entry("mirrored", f"along {_plain(info['mirror_axes'])} at best quality")
     for name, mode in info["quality_modes"].items():
         yield from _entry(f"quality {name}", _plain(mode))
+    calibration = {key: value for key, value in (info.get("calibration") or {}).items() if key not in _LONG_RECORDS}
+    yield from _entry("calibration", _plain(calibration))
 
 
 def _label_lines(info: Mapping[str, Any]) -> Iterator[str]:
@@ -191,6 +192,20 @@ def _label_lines(info: Mapping[str, Any]) -> Iterator[str]:
         yield from _entry("regions", _plain(info["regions"]))
     if info.get("ignore_label") is not None:
         yield from _entry("ignored", str(info["ignore_label"]))
+
+
+def _cost_lines(measured: Mapping[str, Any]) -> Iterator[str]:
+    """As `mambatrain export` measured it, by device and size; anything else on one line."""
+    for device, rows in measured.items():
+        if not isinstance(rows, list) or not all(isinstance(row, Mapping) and "size" in row for row in rows):
+            yield from _entry(str(device), _plain(rows))
+            continue
+        for row in rows:
+            yield from _entry(
+                str(device),
+                f"{_sizes(row['size'])} voxels in {_plain(row.get('seconds'))} s with {_bytes(row['memory_bytes'])} "
+                f"({row.get('hardware', '')}, PyTorch {row.get('torch', '?')}), {row.get('note', '')}",
+            )
 
 
 def _training_lines(training: Mapping[str, Any]) -> Iterator[str]:

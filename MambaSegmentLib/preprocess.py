@@ -39,6 +39,8 @@ class PreprocessingSpec:
         axis_order: array axes after turning, a permutation of (0, 1, 2); nnU-Net's transpose_forward.
         spacing_mm: wanted voxel size along the axes of the prepared array, (K, J, I) when `axis_order` is
             (0, 1, 2); None as a whole, or for one axis, keeps what the volume has.
+        size: wanted number of voxels along the same axes, whatever their size becomes, for networks that were trained
+            on images of one size; None as a whole, or for one axis, where the spacing decides.
         resampling_order: spline order for images, 0..3. Labels and class scores go linearly, or nearest for order 0.
         coarse_axis_order: order along the coarse axis of a volume with thick slices (one axis more than three times
             the finest, before or, failing that, after resampling), for images, labels and scores alike;
@@ -56,6 +58,7 @@ class PreprocessingSpec:
     coarse_axis_order: int | None = None
     score_orders: tuple[int, int | None] | None = None
     crop: str = "none"
+    size: tuple[int | None, int | None, int | None] | None = None
 
     def __post_init__(self) -> None:
         check_orientation(self.orientation)
@@ -67,6 +70,8 @@ class PreprocessingSpec:
             len(self.spacing_mm) != 3 or not all(_is_spacing(wanted) for wanted in self.spacing_mm)
         ):
             raise ConfigError(f"spacing_mm {self.spacing_mm} must hold three positive numbers or None")
+        if self.size is not None and (len(self.size) != 3 or not all(_is_size(wanted) for wanted in self.size)):
+            raise ConfigError(f"size {self.size} must hold three whole numbers above 0, or None")
         if self.resampling_order not in range(4) or self.coarse_axis_order not in (None, 0, 1, 2, 3):
             raise ConfigError(
                 f"resampling orders {self.resampling_order} and {self.coarse_axis_order} must be 0, 1, 2 or 3"
@@ -89,7 +94,7 @@ class PreprocessingSpec:
         """
         try:
             resampling = document.get("resampling", {})
-            spacing_mm = document.get("spacing_mm")
+            spacing_mm, size = document.get("spacing_mm"), document.get("size")
             scores = resampling.get("scores")
             return cls(
                 normalization=tuple(Normalization.from_json(entry) for entry in document["normalization"]),
@@ -100,6 +105,7 @@ class PreprocessingSpec:
                 coarse_axis_order=resampling.get("coarse_axis_order"),
                 score_orders=None if scores is None else (scores["order"], scores.get("coarse_axis_order")),
                 crop=document.get("crop", "none"),
+                size=None if size is None else tuple(size),
             )
         except (AttributeError, KeyError, TypeError) as problem:
             raise ConfigError(f"the preprocessing {document!r} cannot be understood ({problem!r})") from problem
@@ -117,6 +123,7 @@ class PreprocessingSpec:
             "normalization": [entry.to_json() for entry in self.normalization],
             "resampling": resampling,
             "crop": self.crop,
+            **({} if self.size is None else {"size": list(self.size)}),
         }
 
 
@@ -222,7 +229,7 @@ class PreparedRows:
             crop = _moved(inner, [start for start, _ in crop])
 
         spacing_mm = turn.permute(first.spacing_mm[::-1])
-        wanted_mm = _wanted(spec, spacing_mm)
+        wanted_mm = _wanted(spec, spacing_mm, whole[0].shape)
         self.shape = resized_shape(channels[0].shape, spacing_mm, wanted_mm)
         _refuse_oversize(channels[0].shape, spacing_mm, self.shape)
         self.spacing_mm = _spacing_after(spacing_mm, channels[0].shape, self.shape)
@@ -448,10 +455,13 @@ def _coarse_axis(*candidates: Sequence[float]) -> int | None:
     return None
 
 
-def _wanted(spec: PreprocessingSpec, spacing_mm: Sequence[float]) -> tuple[float, float, float]:
-    """The spacing that a case shall get, its own where the specification has none."""
-    asked = spec.spacing_mm or (None, None, None)
-    k, j, i = (own if wanted is None else wanted for wanted, own in zip(asked, spacing_mm, strict=True))
+def _wanted(spec: PreprocessingSpec, spacing_mm: Sequence[float], shape: Sequence[int]) -> tuple[float, float, float]:
+    """The spacing that a case of this shape shall get, its own where the specification has none."""
+    asked, size = spec.spacing_mm or (None, None, None), spec.size or (None, None, None)
+    k, j, i = (
+        own * voxels / count if count is not None else own if wanted is None else wanted
+        for own, voxels, wanted, count in zip(spacing_mm, shape, asked, size, strict=True)
+    )
     return k, j, i
 
 
@@ -509,6 +519,10 @@ def label_dtype(largest: int) -> type[np.uint8] | type[np.uint16]:
 
 def _is_spacing(value: float | None) -> bool:
     return value is None or (isinstance(value, int | float) and math.isfinite(value) and value > 0)
+
+
+def _is_size(value: int | None) -> bool:
+    return value is None or (type(value) is int and value > 0)
 
 
 def _size(volume: Volume) -> str:

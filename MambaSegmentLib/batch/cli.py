@@ -3,11 +3,12 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from ..quality import QUALITIES
+from ..quality import PRECISIONS, QUALITIES, check_members, folds_from_text
 from ..roi import SYNTAX
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def add_parser(commands: Any) -> None:
         help="a folder of images or of DICOM folders; a pattern in quotation marks, as '*/t1.nii.gz'; or a .csv file "
         "with a column of files for each channel of the model, and one named case if you want to name them",
     )
-    parser.add_argument("-m", "--model", required=True, metavar="MODEL", help="a .safetensors file or a stored model")
+    add_models(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -48,9 +49,6 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--ending", choices=_ENDINGS, default=".seg.nrrd", help="of the labels (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    parser.add_argument(
-        "--overlap", type=float, metavar="F", help="of neighbouring tiles, 0 to 0.9 (default: the model's)"
-    )
     add_effort(parser)
     add_region(parser)
     add_input_rules(parser)
@@ -71,14 +69,48 @@ def add_input_rules(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Add the model, or several whose labels are painted over one another."""
+    parser.add_argument(
+        "-m",
+        "--model",
+        action="append",
+        required=True,
+        metavar="MODEL",
+        help="a .safetensors file or a stored model; given again, the labels of the next model are painted over those "
+        "before (-m organs -m lesions)",
+    )
+
+
 def add_effort(parser: argparse.ArgumentParser) -> None:
     """Add what `segment` and `batch` both offer about time and memory."""
     parser.add_argument(
         "--quality",
         choices=QUALITIES,
-        default=QUALITIES[0],
+        action=_Listed,
+        default=[QUALITIES[0]],
         help="best averages over all mirrored copies where the model allows it (default), balanced over two, fast "
-        "takes one pass",
+        "takes one pass over fewer tiles; of several models once for all or once for each",
+    )
+    parser.add_argument(
+        "--folds",
+        action="append",
+        metavar="N,...",
+        help="average these folds of the model, counted from 0 (default: all, of fast the first); of several models "
+        "once for all or once for each",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        metavar="F",
+        help="of neighbouring tiles, 0 to 0.9 (default: the model's, of fast 0.25 at most)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="of the network's arithmetic: float32, bfloat16, or auto, which takes bfloat16 on a GPU where the model's "
+        "answers stay the same (default)",
     )
     parser.add_argument(
         "--memory-limit", metavar="SIZE", help="of the process, as 3GB or 800MB (default: what is free)"
@@ -93,14 +125,29 @@ def add_region(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def wanted_labels(arguments: argparse.Namespace, manifest: "Manifest") -> tuple[str, ...]:
-    """The names given with --labels. Raises: ConfigError, one that the model does not have."""
+class _Listed(argparse.Action):
+    """As "append", but the default does not stay in front of what is given."""
+
+    def __call__(self, _parser: Any, namespace: argparse.Namespace, value: Any, _option: str | None = None) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [value] if before is self.default else [*before, value])
+
+
+def folds_of_each(arguments: argparse.Namespace) -> list[tuple[int, ...] | None]:
+    """What --folds says of each model, or of all. Raises: ConfigError, no numbers."""
+    return [folds_from_text(text) for text in arguments.folds or [None]]
+
+
+def wanted_labels(arguments: argparse.Namespace, manifests: "Sequence[Manifest]") -> tuple[str, ...]:
+    """The names given with --labels. Raises: ConfigError, one that the models do not have."""
+    from ..merging import merge_segments
     from ..segments import names_from_text, segments_named
 
-    names = names_from_text(arguments.labels, manifest.segments)
+    segments = merge_segments(manifests).segments
+    names = names_from_text(arguments.labels, segments)
     if arguments.labels and not names:
         raise ConfigError(f"--labels {arguments.labels[0]!r} names no label")
-    segments_named(manifest.segments, names)
+    segments_named(segments, names)
     return names
 
 
@@ -113,34 +160,43 @@ def memory_limit_bytes(arguments: argparse.Namespace) -> int | None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do the batch and print what came of it; the exit code is that of the failures, if they agree."""
-    from ..bundle import read_manifest
+    from ..bundle import fold_count, read_manifest
     from ..console import ProgressPrinter
+    from ..merging import channels_of_all
     from ..store import find_model
     from ..worker.protocol import Options
     from .cases import find_cases
     from .outcome import common_exit_code
+    from .report import facts_of
     from .run import Plan, run_batch
 
-    model = find_model(arguments.model)
-    manifest = read_manifest(model)
+    models = [find_model(model) for model in arguments.model]
+    manifests = [read_manifest(model) for model in models]
+    labels = wanted_labels(arguments, manifests)
+    folds = tuple(arguments.folds or ())
     options = Options(
         arguments.device,
         arguments.overlap,
         statistics=True,
         strict=arguments.strict,
         allow_nonfinite=arguments.allow_nonfinite,
-        quality=arguments.quality,
+        quality=arguments.quality[0] if len(arguments.quality) == 1 else tuple(arguments.quality),
         roi=arguments.roi,
-        labels=wanted_labels(arguments, manifest),
+        labels=labels,
         memory_limit=arguments.memory_limit,
+        folds=None if not folds else folds[0] if len(folds) == 1 else folds,
+        precision=arguments.precision,
     )
+    for model, manifest, of_model in zip(models, manifests, options.of_models(len(models)), strict=True):
+        wanted = folds_from_text(of_model.folds_of_each[0])
+        check_members(of_model.qualities[0], wanted, fold_count(model), manifest.mirror_axes, several=False)
     # Only what was asked for, so that journals from before these options still count.
-    names = ("strict", "allow_nonfinite", "quality", "roi", "labels", "memory_limit")
+    names = ("strict", "allow_nonfinite", "quality", "roi", "labels", "memory_limit", "folds", "precision")
     usual = Options()
     rules = {name: getattr(options, name) for name in names if getattr(options, name) != getattr(usual, name)}
-    cases = find_cases(arguments.input, [channel.name for channel in manifest.channels])
-    facts = {"name": manifest.name, "version": manifest.version, "sha256": manifest.sha256}
-    plan = Plan(arguments.output, facts, arguments.ending, {"overlap": options.overlap, **rules})
+    channels = channels_of_all(manifests)
+    cases = find_cases(arguments.input, channels)
+    plan = Plan(arguments.output, facts_of(manifests), arguments.ending, {"overlap": options.overlap, **rules})
     printer = ProgressPrinter()
     progress: ProgressCallback | None = None if arguments.quiet else printer
 
@@ -149,7 +205,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"mambasegment: {outcome.case} failed: {outcome.message}", file=sys.stderr)
 
     try:
-        with _WorkerOnDemand(str(model), options) as worker:
+        with _WorkerOnDemand([str(model) for model in models], channels, options) as worker:
             report = run_batch(cases, plan, worker.segment, progress=progress, on_failure=tell)
     finally:
         printer.close()
@@ -160,11 +216,11 @@ def run(arguments: argparse.Namespace) -> int:
 class _WorkerOnDemand:
     """A worker, started for the first case that must be done; it survives a case that kills the process."""
 
-    def __init__(self, model: str, options: "Options") -> None:
+    def __init__(self, models: "Sequence[str]", channels: "Sequence[str]", options: "Options") -> None:
         from ..worker.blocking import BlockingWorker
 
         self._worker = BlockingWorker()
-        self._model, self._options = model, options
+        self._models, self._channels, self._options = tuple(models), channels, options
         self._loaded = False
 
     def __enter__(self) -> "_WorkerOnDemand":
@@ -178,10 +234,12 @@ class _WorkerOnDemand:
         from ..worker.protocol import Load, Segment
 
         if not self._loaded:
-            self._worker.run(Load(self._worker.new_job(), self._model, self._options))
+            for model, options in zip(self._models, self._options.of_models(len(self._models)), strict=True):
+                self._worker.run(Load(self._worker.new_job(), model, options))
             self._loaded = True
-        job, inputs = self._worker.new_job(), tuple(str(path) for path in case.inputs)
-        return self._worker.ask(Segment(job, inputs, self._model, str(output), self._options))
+        inputs = {name: str(path) for name, path in zip(self._channels, case.inputs, strict=True)}
+        models = self._models if len(self._models) > 1 else self._models[0]
+        return self._worker.ask(Segment(self._worker.new_job(), inputs, models, str(output), self._options))
 
 
 def _text(report: "Report", folder: Path) -> str:

@@ -5,11 +5,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..files import atomic_path
 from ..review.statistics_files import write_statistics
 from .outcome import DONE, Outcome
+
+if TYPE_CHECKING:
+    from ..manifest import Manifest
 
 JSON_NAME, CSV_NAME, SEGMENTS_NAME = "report.json", "report.csv", "segments.csv"
 _NOTICE = "For research use only: not a medical device."
@@ -61,6 +64,14 @@ class Report:
     def segment_rows(self) -> list[dict[str, Any]]:
         """The figures of each segment of each case that was done."""
         return [{"case": outcome.case, **segment} for outcome in self.outcomes for segment in outcome.segments]
+
+
+def facts_of(manifests: "Sequence[Manifest]") -> dict[str, Any]:
+    """Name, version and checksum of a model; of several the same in one text, and each by itself under `models`."""
+    facts = [{"name": one.name, "version": one.version, "sha256": one.sha256} for one in manifests]
+    if len(facts) == 1:
+        return dict(facts[0])
+    return {key: " + ".join(str(one[key]) for one in facts) for key in facts[0]} | {"models": facts}
 
 
 def write_report(report: Report, folder: Path) -> None:

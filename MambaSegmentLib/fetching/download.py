@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError, ConfigError, ResourceError
-from ..files import DISK_FULL
+from ..files import disk_is_full
 from ..locks import try_lock
 from ..progress import CancelToken, Progress, ProgressCallback
 
@@ -67,7 +67,7 @@ def download(
             f"{url} cannot be fetched: {reason}; check the connection and try again, it goes on from where it stopped"
         ) from problem
     except OSError as problem:
-        if problem.errno in DISK_FULL:
+        if disk_is_full(problem):
             raise ResourceError(f"the disk of {folder} is full; free some space and try again") from problem
         raise BundleError(f"{folder} cannot be written: {problem.strerror or problem}") from problem
 

@@ -6,13 +6,15 @@ tile's height whatever the overlap, so that it would free nothing.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 from torch import nn
 
 from MambaSegmentLib.errors import ShapeError
+from MambaSegmentLib.manifest import Manifest
 from MambaSegmentLib.models.counts import count_inference_memory
 from MambaSegmentLib.preprocess import PreparedRows, label_dtype
 
@@ -28,11 +30,13 @@ class Settings:
         patch: voxels of a tile, two or three numbers as in the manifest.
         batch: tiles that the networks take at once.
         blend_on_host: tiles are added up in the computer's memory, though the networks are on a GPU.
+        extra: arrays that are blended beside the scores of the classes.
     """
 
     patch: tuple[int, ...]
     batch: int = 1
     blend_on_host: bool = False
+    extra: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Estimate:
     """Bytes beyond the images and the weights, which are there already.
 
     Attributes:
-        network: of the layers' inputs and outputs, as `models.counts` counts them; None where they cannot be counted.
+        network: as the model file tells it was measured, else of the layers' inputs and outputs, as `models.counts`
+            counts them; None where they cannot be counted.
         blend: of the rows in which tiles are added up, and those that are handed on.
         host: of prepared rows and labels.
     """
@@ -60,25 +65,40 @@ class MemoryPlan:
     Args:
         networks: as they will run; they are not touched.
         on_gpu: whether they are on a device with memory of its own.
+        measured: bytes that a network took at most for one tile, by its voxels; others are counted.
     """
 
-    def __init__(self, networks: Sequence[nn.Module], channels: int, values: Sequence[int], *, on_gpu: bool) -> None:
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        channels: int,
+        values: Sequence[int],
+        *,
+        on_gpu: bool,
+        measured: Mapping[tuple[int, ...], int] = MappingProxyType({}),
+    ) -> None:
         self._networks, self._channels, self._values, self._on_gpu = networks, channels, values, on_gpu
+        self._measured = measured
         self._counted: dict[tuple[int, ...], int | None] = {}
+
+    def knows(self, settings: Settings) -> bool:
+        """Whether an estimate with the network takes no time."""
+        return settings.patch in self._measured
 
     def estimate(self, prepared: PreparedRows, settings: Settings, *, with_network: bool = True) -> Estimate:
         """What a case needs at these settings; counting the network takes seconds the first time."""
         height = settings.patch[0] if len(settings.patch) == 3 else 1
         size = [max(*axis) for axis in zip(prepared.shape, (height, *settings.patch[-2:]), strict=True)]
         rows = height * size[1] * size[2]
-        blend = 2 * len(self._values) * rows * _FLOAT_BYTES
+        outputs = len(self._values) + settings.extra
+        blend = 2 * outputs * rows * _FLOAT_BYTES
         label_bytes = label_dtype(max(self._values))(0).nbytes
         crop = prepared.undo.crop_shape
         taken = math.ceil(height * crop[0] / prepared.shape[0])  # input rows that a row of tiles is made of
         host = math.prod(prepared.undo.shape) * label_bytes
         host += self._channels * _FLOAT_BYTES * (2 * rows + 2 * taken * size[1] * max(size[2], crop[2]))
         if max(prepared.undo.scores.orders) > 1:  # such scores are needed as a whole
-            host += 2 * len(self._values) * math.prod(prepared.shape) * _FLOAT_BYTES
+            host += 2 * outputs * math.prod(prepared.shape) * _FLOAT_BYTES
         return Estimate(self._network_bytes(settings) if with_network else None, blend, host)
 
     def step_back(self, settings: Settings) -> tuple[Settings, str] | None:
@@ -104,6 +124,8 @@ class MemoryPlan:
         return self._network_bytes(settings) is not None
 
     def _network_bytes(self, settings: Settings) -> int | None:
+        if settings.patch in self._measured:
+            return settings.batch * self._measured[settings.patch]
         shape = (settings.batch, self._channels, *settings.patch)
         if shape not in self._counted:
             self._counted[shape] = _counted(self._networks[0], shape)  # all folds are of one kind
@@ -121,6 +143,21 @@ def plan_within(
         settings, consequence = step
         tell(consequence)
     return settings
+
+
+def measured_tiles(manifest: Manifest, device: str) -> dict[tuple[int, ...], int]:
+    """What the model file tells of the memory of single tiles on this kind of device; {} where it tells nothing.
+
+    Figures of other sizes are those of several tiles, which are blended besides, and so no measure of the network.
+    """
+    rows = manifest.measured.get(device)
+    patch = tuple(manifest.patch_size)
+    size = [1, *patch] if len(patch) == 2 else list(patch)
+    for row in rows if isinstance(rows, list) else []:
+        taken = row.get("memory_bytes") if isinstance(row, Mapping) and row.get("size") == size else None
+        if isinstance(taken, int) and taken > 0:
+            return {patch: taken}
+    return {}
 
 
 def _halved(patch: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -32,6 +32,7 @@ from .protocol import (
     JobProgress,
     LineSplitter,
     Load,
+    Options,
     ProtocolError,
     Quit,
     Ready,
@@ -367,10 +368,34 @@ class _Run:
 def _absolute(command: JobCommand) -> JobCommand:
     """Paths as they are meant here, wherever the worker's current folder is; a model may be a name instead."""
     if isinstance(command, Segment):
-        command = replace(command, inputs=_whole_paths(command.inputs), output=_whole_path(command.output))
-    if command.model is not None and os.path.isfile(command.model):  # noqa: PTH113  (Path's raises for a long name)
-        command = replace(command, model=_whole_path(command.model))
+        command = replace(
+            command,
+            inputs=_whole_paths(command.inputs),
+            output=_whole_path(command.output),
+            model=tuple(map(_whole_model, command.models)) if len(command.models) > 1 else command.models[0],
+            options=_whole_options(command.options),
+        )
+    if isinstance(command.model, str):
+        command = replace(command, model=_whole_model(command.model))
     return command
+
+
+def _whole_model(name: str) -> str:
+    return _whole_path(name) if os.path.isfile(name) else name  # noqa: PTH113  (Path's raises for a long name)
+
+
+def _whole_options(options: Options) -> Options:
+    def whole(path: str | None) -> str | None:
+        return None if path is None else _whole_path(path)
+
+    return replace(
+        options,
+        uncertainty=whole(options.uncertainty),
+        disagreement=whole(options.disagreement),
+        probabilities=whole(options.probabilities),
+        sidecar=whole(options.sidecar),
+        calibrations=tuple(map(_whole_path, options.calibrations)),
+    )
 
 
 def _whole_paths(inputs: tuple[str, ...] | Mapping[str, str]) -> tuple[str, ...] | dict[str, str]:

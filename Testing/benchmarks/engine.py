@@ -3,6 +3,7 @@
 `python -m Testing.benchmarks.engine TASK SIDE` runs one and prints its figures as JSON.
 """
 
+import functools
 import json
 import statistics
 import subprocess
@@ -10,43 +11,66 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
-ROUNDS = 3
+from . import engine_batch
+from .timing import peak_memory_bytes
+
 CASE_SHAPE = (128, 256, 256)  # (K, J, I)
 CASE_MM = (1.25, 1.0, 1.0)
 WANTED_MM = (1.6, 1.3, 1.3)
-PATCH = (48, 96, 96)
+PATCH = (56, 112, 112)
+# The compact LightM-UNet of this file: the published one with a quarter of its filters.
 NETWORK = {"spatial_dims": 3, "in_channels": 1, "num_classes": 3, "init_filters": 8}
+AIR_MM, AIR_WANTED_MM, AIR_PATCH = (2.5, 1.95, 1.95), (5.0, 2.0, 2.0), (32, 56, 56)  # a field of view of 50 cm
+CT_WINDOW = (-160.0, 240.0, 40.0, 80.0)  # lower, upper, mean, std
 EXPORT_SHAPE = (300, 512, 512)
 EXPORT_PREPARED = (225, 256, 256)
 EXPORT_CLASSES = 5
 CT_SHAPE, CT_MM = (300, 512, 512), (1.5, 0.8, 0.8)
 CT_WANTED_MM = (2.0, 2.0, 2.0)
+CT_PATCH, CT_CLASSES = (96, 128, 128), 5
+LONG_SLICES, LONG_PLANE, LONG_MM, LONG_WANTED_MM = (250, 1000), (512, 512), (1.0, 0.8, 0.8), (1.5, 1.5, 1.5)
+LONG_PATCH, LONG_CLASSES = (128, 128, 128), 5
 
 
 def run() -> dict[str, Any]:
     """Median seconds and peak memory of each side of each task; the sides take turns."""
     found: dict[str, Any] = {}
-    for task, sides in TASKS.items():
+    for task, (rounds, sides) in TASKS.items():
         rows: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for side, of_side in rows.items():
                 of_side.append(_measured(task, side))
         found[task] = {
             side: {key: statistics.median(row[key] for row in of_side) for key in of_side[0]}
             for side, of_side in rows.items()
         }
-        if "nnunet" not in sides:
-            continue
-        ours, theirs = found[task]["ours"], found[task]["nnunet"]
-        found[task]["time_ratio"] = ours["wall_s"] / theirs["wall_s"]
-        found[task]["memory_ratio"] = ours["extra_memory_bytes"] / theirs["extra_memory_bytes"]
+        found[task] |= ratios(found[task], rows)
+    return found | {"batch_20": engine_batch.run()}
+
+
+def ratios(medians: dict[str, Any], rows: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
+    """Ours beside nnU-Net's: of times the median over the rounds, whose sides met the same load."""
+    if "nnunet" not in rows:
+        return {}
+    pairs = list(zip(rows["ours"], rows["nnunet"], strict=True))
+    ours, theirs = medians["ours"], medians["nnunet"]
+    found = {
+        "time_ratio": statistics.median(one["wall_s"] / other["wall_s"] for one, other in pairs),
+        "memory_ratio": ours["extra_memory_bytes"] / theirs["extra_memory_bytes"],
+    }
+    if "forward_s" in ours:
+        found["rest_ratio"] = statistics.median(_rest_s(one) / _rest_s(other) for one, other in pairs)
     return found
+
+
+def _rest_s(row: dict[str, Any]) -> float:
+    """All but the network."""
+    return row["wall_s"] - row["forward_s"]
 
 
 def _measured(task: str, side: str) -> dict[str, Any]:
@@ -55,8 +79,10 @@ def _measured(task: str, side: str) -> dict[str, Any]:
     return json.loads(answer.stdout.splitlines()[-1])
 
 
-def _plans() -> Any:
-    """nnU-Net's defaults: z-score, cubic resampling of images and linear of scores, separate along thick slices."""
+def _plans(
+    wanted_mm: tuple[float, ...] = WANTED_MM, patch: tuple[int, ...] = PATCH, scheme: str = "ZScoreNormalization"
+) -> Any:
+    """nnU-Net's defaults: cubic resampling of images and linear of scores, separate along thick slices."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -66,9 +92,9 @@ def _plans() -> Any:
 
     function = "resample_data_or_seg_to_shape"
     configuration = {
-        "spacing": list(WANTED_MM),
-        "patch_size": list(PATCH),
-        "normalization_schemes": ["ZScoreNormalization"],
+        "spacing": list(wanted_mm),
+        "patch_size": list(patch),
+        "normalization_schemes": [scheme],
         "use_mask_for_norm": [False],
         "resampling_fn_data": function,
         "resampling_fn_seg": function,
@@ -82,19 +108,37 @@ def _plans() -> Any:
         {
             "transpose_forward": [0, 1, 2],
             "transpose_backward": [0, 1, 2],
-            "foreground_intensity_properties_per_channel": {},
+            "foreground_intensity_properties_per_channel": {
+                "0": dict(zip(("percentile_00_5", "percentile_99_5", "mean", "std"), CT_WINDOW, strict=True))
+            },
             "configurations": {"c": configuration},
         }
     )
 
 
-def _network() -> Any:
+def _network(classes: int = NETWORK["num_classes"]) -> Any:
     import torch
 
     from MambaSegmentLib.models import build_model
 
     torch.manual_seed(0)
-    return build_model("lightm_unet", NETWORK).eval()
+    return build_model("lightm_unet", {**NETWORK, "num_classes": classes}).eval()
+
+
+class Clock:
+    """Adds up the seconds within a network's forward passes."""
+
+    def __init__(self, network: Any) -> None:
+        self.seconds, forward = 0.0, network.forward
+
+        def timed(*inputs: Any) -> Any:
+            begin = time.perf_counter()
+            try:
+                return forward(*inputs)
+            finally:
+                self.seconds += time.perf_counter() - begin
+
+        network.forward = timed
 
 
 def _image() -> np.ndarray:
@@ -110,79 +154,117 @@ def table(result: dict[str, Any]) -> list[str]:
     lines = [
         "",
         "| the engine, medians | time | beside nnU-Net's | memory beyond the start | beside nnU-Net's | all but the "
-        "network |",
-        "|---|---|---|---|---|---|",
+        "network | beside nnU-Net's | target |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for task, found in result.items():
         ours = found["ours"]
-        rest = f"{ours['preprocess_s'] + ours['restore_s']:.1f} s" if "network_s" in ours else ""
-        ratios = [f"{found[key]:.2f}" if key in found else "" for key in ("time_ratio", "memory_ratio")]
+        rest = f"{_rest_s(ours):.1f} s" if "forward_s" in ours else ""
+        shown = [f"{found[key]:.2f}" if key in found else "" for key in ("time_ratio", "memory_ratio", "rest_ratio")]
+        memory = f"{ours['extra_memory_bytes'] / 1e9:.2f} GB" if "extra_memory_bytes" in ours else ""
         lines.append(
-            f"| {TITLES[task]} | {ours['wall_s']:.1f} s | {ratios[0]} | {ours['extra_memory_bytes'] / 1e9:.2f} GB | "
-            f"{ratios[1]} | {rest} |"
+            f"| {TITLES[task]}{_tiles(ours)} | {ours['wall_s']:.1f} s | {shown[0]} | {memory} | {shown[1]} | {rest} | "
+            f"{shown[2]} | {TARGETS.get(task, '')} |"
         )
     return lines
+
+
+def _tiles(ours: dict[str, Any]) -> str:
+    return f"; {ours['reused_tiles']:.0f} of {ours['tiles']:.0f} tiles uniform" if ours.get("reused_tiles") else ""
 
 
 def _ours_case() -> Callable[[], object]:
     from MambaSegmentLib.normalization import Normalization
     from MambaSegmentLib.volume import Volume
 
-    return _ours(Normalization("zscore"), WANTED_MM, Volume(_image(), spacing_mm=CASE_MM[::-1]))
+    return _ours(Normalization("zscore"), WANTED_MM, PATCH, Volume(_image(), spacing_mm=CASE_MM[::-1]))
+
+
+def _ours_air() -> Callable[[], object]:
+    from MambaSegmentLib.normalization import Normalization
+    from MambaSegmentLib.volume import Volume
+
+    volume = Volume(_ct(CASE_SHAPE, (0.44, 0.68)), spacing_mm=AIR_MM[::-1])
+    return _ours(Normalization("ct", *CT_WINDOW), AIR_WANTED_MM, AIR_PATCH, volume)
 
 
 def _ours_ct() -> Callable[[], object]:
     from MambaSegmentLib.normalization import Normalization
     from MambaSegmentLib.volume import Volume
 
-    normalization = Normalization("ct", -160.0, 240.0, 40.0, 80.0)
-    return _ours(normalization, CT_WANTED_MM, Volume(_ct(), spacing_mm=CT_MM[::-1]))
+    volume = Volume(_ct(CT_SHAPE, (0.55, 0.8)), spacing_mm=CT_MM[::-1])
+    return _ours(Normalization("ct", *CT_WINDOW), CT_WANTED_MM, CT_PATCH, volume, classes=CT_CLASSES, quality="fast")
 
 
-def _ct() -> np.ndarray:
-    """An oval body of soft tissue with noise, in air; int16, as a scanner writes it."""
-    j, i = (np.linspace(-1, 1, size) for size in CT_SHAPE[1:])
-    body = (j[:, None] / 0.55) ** 2 + (i[None] / 0.8) ** 2 < 1
+def _ct(shape: tuple[int, int, int], half_axes: tuple[float, float]) -> np.ndarray:
+    """An oval body of soft tissue in air, both with noise; int16, as a scanner writes it."""
+    j, i = (np.linspace(-1, 1, size) for size in shape[1:])
+    body = (j[:, None] / half_axes[0]) ** 2 + (i[None] / half_axes[1]) ** 2 < 1
     generator = np.random.default_rng(0)
-    array = np.full(CT_SHAPE, -1000, np.int16)
-    for k in range(CT_SHAPE[0]):
-        array[k][body] = generator.normal(40, 60, int(body.sum())).astype(np.int16)
+    array = np.empty(shape, np.int16)
+    for k in range(shape[0]):
+        array[k] = generator.normal(-1000, 15, shape[1:])
+        array[k][body] = generator.normal(40, 60, int(body.sum()))
     return array
 
 
-def _ours(normalization: Any, wanted_mm: tuple[float, float, float], volume: Any) -> Callable[[], object]:
-    """One pass of the benchmark's network over a volume."""
+def _ours(
+    normalization: Any,
+    wanted_mm: tuple[float, float, float],
+    patch: tuple[int, int, int],
+    volume: Any,
+    classes: int = NETWORK["num_classes"],
+    quality: str = "best",
+) -> Callable[[], object]:
+    """One pass of the benchmark's network over a volume; best is one pass too, since it is mirrored along no axis."""
     from MambaSegmentLib.bundle import Bundle
     from MambaSegmentLib.inference.predictor import Predictor
-    from MambaSegmentLib.manifest import Channel, Manifest
-    from MambaSegmentLib.preprocess import PreprocessingSpec
-    from MambaSegmentLib.segments import SegmentInfo
 
-    manifest = Manifest(
-        name="benchmark",
-        architecture_name="lightm_unet",
-        architecture_options=NETWORK,
-        channels=(Channel("T1"),),
-        segments=(SegmentInfo(1, "a", (1.0, 0.0, 0.0)), SegmentInfo(2, "b", (0.0, 1.0, 0.0))),
-        preprocessing=PreprocessingSpec((normalization,), spacing_mm=wanted_mm, coarse_axis_order=0, crop="nonzero"),
-        patch_size=PATCH,
-    )
-    predictor = Predictor(Bundle(manifest, [_network().state_dict()]), "cpu", quality="fast")
+    manifest = _manifest(normalization, wanted_mm, patch, classes)
+    bundle = Bundle(manifest, (_network(classes).state_dict(),))
+    predictor = Predictor(bundle, "cpu", quality=quality)
+    clock = Clock(predictor._networks[0])
 
     def case() -> dict[str, float]:
         result = predictor.segment([volume])
-        return result.timings | {"tiles": result.tiles, "reused_tiles": result.reused_tiles}
+        seconds = {f"{stage}_s": value for stage, value in result.timings.items()}
+        return {**seconds, "forward_s": clock.seconds, "tiles": result.tiles, "reused_tiles": result.reused_tiles}
 
     return case
 
 
+def _manifest(normalization: Any, wanted_mm: tuple[float, ...], patch: tuple[int, ...], classes: int) -> Any:
+    from MambaSegmentLib.manifest import Channel, Manifest
+    from MambaSegmentLib.preprocess import PreprocessingSpec
+    from MambaSegmentLib.segments import SegmentInfo
+
+    return Manifest(
+        name="benchmark",
+        architecture_name="lightm_unet",
+        architecture_options={**NETWORK, "num_classes": classes},
+        channels=(Channel("image"),),
+        segments=tuple(SegmentInfo(n, f"segment {n}", (1.0, 0.0, 0.0)) for n in range(1, classes)),
+        preprocessing=PreprocessingSpec((normalization,), spacing_mm=wanted_mm, coarse_axis_order=0, crop="nonzero"),
+        patch_size=patch,
+    )
+
+
 def _nnunet_case() -> Callable[[], object]:
+    return _nnunet(_plans(), _image(), CASE_MM)
+
+
+def _nnunet_air() -> Callable[[], object]:
+    plans = _plans(AIR_WANTED_MM, AIR_PATCH, "CTNormalization")
+    return _nnunet(plans, _ct(CASE_SHAPE, (0.44, 0.68)).astype(np.float32), AIR_MM)
+
+
+def _nnunet(plans: Any, image: np.ndarray, spacing_mm: tuple[float, float, float]) -> Callable[[], object]:
     import torch
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-    network, plans, image = _network(), _plans(), _image()
+    network = _network()
     predictor = nnUNetPredictor(
         use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
     )
@@ -195,7 +277,43 @@ def _nnunet_case() -> Callable[[], object]:
         "nnUNetTrainer",
         None,
     )
-    return lambda: predictor.predict_single_npy_array(image[None], {"spacing": list(CASE_MM)})
+    clock = Clock(network)
+
+    def case() -> dict[str, float]:
+        predictor.predict_single_npy_array(image[None], {"spacing": list(spacing_mm)})
+        return {"forward_s": clock.seconds}
+
+    return case
+
+
+def _long(slices: int) -> Callable[[], object]:
+    """A volume of any length through a network of one layer, so that what is measured is the engine."""
+    from MambaSegmentLib.bundle import Bundle
+    from MambaSegmentLib.inference.predictor import Predictor
+    from MambaSegmentLib.normalization import Normalization
+    from MambaSegmentLib.volume import Volume
+
+    class OneLayer(Bundle):
+        def build_networks(self, folds: Any = None) -> Any:
+            import torch
+
+            torch.manual_seed(0)
+            return [torch.nn.Conv3d(1, LONG_CLASSES, 1).eval()]
+
+    manifest = _manifest(Normalization("ct", *CT_WINDOW), LONG_WANTED_MM, LONG_PATCH, LONG_CLASSES)
+    predictor = Predictor(OneLayer(manifest, ({},)), "cpu")
+    volume = Volume(_ct((slices, *LONG_PLANE), (0.55, 0.8)), spacing_mm=LONG_MM[::-1])
+    clock = Clock(predictor._networks[0])
+    predictor.segment(
+        [Volume(volume.array[:100], spacing_mm=LONG_MM[::-1])]
+    )  # what a first case loads is no part of it
+
+    def case() -> dict[str, float]:
+        before = clock.seconds
+        result = predictor.segment([volume])
+        return {"forward_s": clock.seconds - before, "labels_bytes": result.labels.array.nbytes}
+
+    return case
 
 
 def _ours_export() -> Callable[[], object]:
@@ -248,32 +366,44 @@ def _export_mm() -> tuple[float, float, float]:
     return k, j, i
 
 
-TASKS = {
-    "case_256x256x128": {"ours": _ours_case, "nnunet": _nnunet_case},
-    "export_512x512x300": {"ours": _ours_export, "nnunet": _nnunet_export},
-    "ct_512x512x300": {"ours": _ours_ct},
+Side = Callable[[], Callable[[], object]]
+TASKS: dict[str, tuple[int, dict[str, Side]]] = {  # rounds, and what is done by whom
+    "case_256x256x128": (3, {"ours": _ours_case, "nnunet": _nnunet_case}),
+    "ct_256x256x128_air": (3, {"ours": _ours_air, "nnunet": _nnunet_air}),
+    "export_512x512x300": (2, {"ours": _ours_export, "nnunet": _nnunet_export}),
+    "ct_512x512x300": (2, {"ours": _ours_ct}),
+    **{f"long_512x512x{n}": (1, {"ours": functools.partial(_long, n)}) for n in LONG_SLICES},
 }
+_COMPACT = "LightM-UNet with 8 first filters"
 TITLES = {
-    "case_256x256x128": "whole case, 256 x 256 x 128, resampled, compact LightM-UNet, one pass",
+    "case_256x256x128": f"whole case, 256 x 256 x 128, resampled, {_COMPACT}, tiles of 112 x 112 x 56, no mirroring",
+    "ct_256x256x128_air": "the same of a CT, a trunk of 34 x 22 cm in a field of view of 50 cm, tiles of 56 x 56 x 32",
     "export_512x512x300": "export of 512 x 512 x 300, 5 classes",
-    "ct_512x512x300": "synthetic CT, 512 x 512 x 300 at 0.8 x 0.8 x 1.5 mm, the same network at 2 mm, one pass",
+    "ct_512x512x300": f"synthetic CT, 512 x 512 x 300 at 0.8 x 0.8 x 1.5 mm, {_COMPACT} at 2 mm, "
+    "tiles of 128 x 128 x 96, 5 classes, fast",
+    **{f"long_512x512x{n}": f"the engine alone: 512 x 512 x {n}, one layer, 5 classes" for n in LONG_SLICES},
+    "batch_20": engine_batch.TITLE,
+}
+TARGETS = {
+    "case_256x256x128": "1.0, memory 0.4, rest 0.2",
+    "ct_256x256x128_air": "0.7",
+    "export_512x512x300": "0.12, memory 0.1",
+    "ct_512x512x300": "40 s, 3 GB",
+    "long_512x512x1000": "0.8 GB beyond the labels, of any length",
+    "batch_20": "0.25",
 }
 
 
 def main(task: str, side: str) -> None:
     """Prepare, then do it once, and tell what that took beyond what was there before."""
-    job = TASKS[task][side]()
+    job = TASKS[task][1][side]()
     before = psutil.Process().memory_info().rss
-    Path("/proc/self/clear_refs").write_text("5")  # the kernel's high-water mark starts anew
-    begin = time.perf_counter()
+    peak_memory_bytes(reset=True)
+    begin, begin_cpu = time.perf_counter(), time.process_time()
     answer = job()
-    wall_s = time.perf_counter() - begin
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    report = {"wall_s": wall_s, "extra_memory_bytes": int(line.split()[1]) * 1024 - before}
-    if isinstance(answer, dict):
-        counted = ("tiles", "reused_tiles")
-        report |= {name if name in counted else f"{name}_s": value for name, value in answer.items()}
-    print(json.dumps(report))
+    wall_s, cpu_s = time.perf_counter() - begin, time.process_time() - begin_cpu
+    report = {"wall_s": wall_s, "cpu_s": cpu_s, "extra_memory_bytes": peak_memory_bytes() - before}
+    print(json.dumps(report | (answer if isinstance(answer, dict) else {})))
 
 
 if __name__ == "__main__":

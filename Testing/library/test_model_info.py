@@ -36,6 +36,10 @@ def a_model(tmp_path, a_manifest):
         ),
         patch_size=(16, 24),
         mirror_axes=(1,),
+        measured={
+            "cpu": [{"size": [1, 16, 24], "seconds": 0.25, "memory_bytes": 3_000_000, "hardware": "x86_64, 2 threads"}],
+            "by somebody else": "slow",
+        },
         training={"dataset": "Two phantoms", "metrics": METRICS, "recipe": {"seed": 7}},
         limitations="For research only.\nSeen on \x1b[2Jphantoms alone, " + "many words, " * 20,
     )
@@ -69,6 +73,8 @@ def test_text_is_for_a_person(a_model):
     assert any(line.startswith("weights 2 networks, averaged") for line in lines)
     assert f"({parameters})" in text
     assert "lower -100" in text
+    assert any(line.startswith("cpu 1 x 16 x 24 voxels in 0.25 s with 3.00 MB") for line in lines)
+    assert "by somebody else slow" in lines
     assert "seed" not in text  # the whole recipe is for programs
 
 

@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from MambaSegmentLib.errors import Cancelled, ConfigError, GeometryError, ImageError, ShapeError
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import Interpolation, PreprocessingSpec, preprocess, preprocess_labels, restore_labels
+from MambaSegmentLib.preprocess import (
+    Interpolation,
+    PreparedRows,
+    PreprocessingSpec,
+    preprocess,
+    preprocess_labels,
+    restore_labels,
+)
 from MambaSegmentLib.progress import CancelToken
 from MambaSegmentLib.volume import Volume
 
@@ -90,6 +97,31 @@ def test_spacing_of_the_prepared_grid_covers_the_same_extent():
     prepared = preprocess([a_volume((10, 10, 10))], PreprocessingSpec(ZSCORE, spacing_mm=(1.49, None, 3.0)))
     assert prepared.array.shape == (1, 7, 10, 3)
     assert prepared.spacing_mm == pytest.approx((10 / 7, 1.0, 10 / 3))
+
+
+def test_slices_become_as_large_as_the_network_wants_them_and_come_back():
+    """6 x 4 pixels of 1 mm cover what 12 x 12 pixels cover: 0.5 mm and a third."""
+    spec = PreprocessingSpec((Normalization("none"),), size=(None, 12, 12), resampling_order=0)
+    array = np.arange(3 * 6 * 4, dtype=np.float32).reshape(3, 6, 4)
+    prepared = preprocess([Volume(array)], spec)
+    np.testing.assert_array_equal(prepared.array[0], array.repeat(2, axis=1).repeat(3, axis=2))
+    assert prepared.spacing_mm == pytest.approx((1.0, 0.5, 1 / 3))
+    labels = np.zeros((3, 6, 4), np.uint8)
+    labels[1, 2:4, 1:3] = 1
+    on_grid = preprocess_labels(Volume(labels), prepared)
+    scores = np.stack([on_grid == 0, on_grid == 1]).astype(np.float32)
+    np.testing.assert_array_equal(restore_labels(scores, prepared.undo).array, labels)
+    assert PreprocessingSpec.from_json(spec.to_json()) == spec
+    with pytest.raises(ConfigError, match="must hold three whole numbers"):
+        PreprocessingSpec((Normalization("none"),), size=(None, 0, 12))
+
+
+def test_a_part_of_a_resized_image_is_prepared_as_in_the_whole():
+    spec = PreprocessingSpec((Normalization("none"),), size=(None, 12, 12), resampling_order=0)
+    array = np.arange(3 * 6 * 4, dtype=np.float32).reshape(3, 6, 4)
+    part = PreparedRows([Volume(array)], spec, ((0, 3), (2, 4), (0, 2)))
+    assert part.shape == (3, 4, 6)
+    np.testing.assert_array_equal(part.read(0, 3)[0], preprocess([Volume(array)], spec).array[0, :, 4:8, 0:6])
 
 
 def test_channels_are_normalised_each_by_itself():

@@ -5,7 +5,7 @@ import pytest
 
 from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.inference.predictor import Predictor
-from MambaSegmentLib.quality import QUALITIES, folds_for, mirrorings_for
+from MambaSegmentLib.quality import QUALITIES, folds_for, folds_from_text, mirrorings_for, step_for
 
 
 @pytest.mark.parametrize(("quality", "calls"), [("best", (4, 4)), ("balanced", (2, 2)), ("fast", (1,))])
@@ -40,3 +40,33 @@ def test_balanced_mirrors_along_all_axes_at_once():
 def test_an_unknown_quality_is_refused_with_the_known_ones(ask):
     with pytest.raises(ConfigError, match="'great' is unknown; expected best, balanced or fast"):
         ask("great", 0)
+
+
+def test_fast_lays_fewer_tiles_unless_an_overlap_is_asked_for(a_tiny_bundle):
+    assert [step_for(quality, 0.5) for quality in QUALITIES] == [0.5, 0.5, 0.75]
+    assert step_for("fast", 0.9) == 0.9
+    assert Predictor(a_tiny_bundle(), "cpu", quality="fast").step == 0.75
+    assert Predictor(a_tiny_bundle(), "cpu", quality="fast", step=0.5).step == 0.5
+
+
+def test_folds_that_are_asked_for_are_averaged(a_tiny_bundle):
+    """Class 1 scores weight · x - 0.5."""
+    image = np.ones((1, 8, 8, 8), np.float32)
+    bundle = a_tiny_bundle((1.0, 3.0, 8.0))
+    for quality in QUALITIES:
+        predictor = Predictor(bundle, "cpu", quality=quality, folds=folds_from_text("0, 2"))
+        assert predictor.scores(image)[1].mean() == 4.0
+        assert predictor.folds == (0, 2)
+
+
+@pytest.mark.parametrize("folds", [(3,), (0, 3), (), (1, 1), (-1,)])
+def test_a_fold_that_the_model_does_not_have(a_tiny_bundle, folds):
+    with pytest.raises(ConfigError, match="the model has the folds 0 to 2; name some of these, each once"):
+        Predictor(a_tiny_bundle((1.0, 2.0, 3.0)), "cpu", folds=folds)
+
+
+@pytest.mark.parametrize("text", ["", ",", "1,", "a", "-1", "0-2", "1.5", "٣", "9999"])
+def test_a_text_that_names_no_folds(text):
+    with pytest.raises(ConfigError, match="expected numbers such as 0 or 0,2"):
+        folds_from_text(text)
+    assert folds_from_text(None) is None

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from mambasegment_training.case_files import RawCase, read_case
 from mambasegment_training.dataset import RawDataset
-from mambasegment_training.fingerprint import CaseFacts, decide_preprocessing, plan_patch
+from mambasegment_training.fingerprint import CaseFacts, Wishes, decide_preprocessing, look_at_case
 
 from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.normalization import Normalization
@@ -24,13 +25,15 @@ def dataset(*channels: str) -> RawDataset:
 def test_the_most_frequent_orientation_wins():
     cases = [facts(), facts(direction=HEAD_FIRST_PRONE), facts(direction=HEAD_FIRST_PRONE)]
     assert decide_preprocessing(dataset(), cases).orientation == "RAS"  # as DICOMOrient names -1, -1, 1
-    assert decide_preprocessing(dataset(), cases, "LPS").orientation == "LPS"
+    assert decide_preprocessing(dataset(), cases, Wishes("LPS")).orientation == "LPS"
 
 
 def test_spacing_is_the_median_along_the_turned_axes():
     # the sagittal case has K along x, so that its 2.5 mm belong to the I axis of the others
     cases = [facts((1.0, 1.0, 2.0)), facts((1.0, 1.0, 3.0)), facts((2.5, 1.0, 1.0), direction=SAGITTAL)]
-    assert decide_preprocessing(dataset(), cases).spacing_mm == (1.0, 1.0, 2.5)
+    spec = decide_preprocessing(dataset(), cases)
+    assert (spec.axis_order, spec.spacing_mm) == ((2, 0, 1), (2.5, 1.0, 1.0))  # slices across the thick axis
+    assert decide_preprocessing(dataset(), [facts((1.0, 1.0, 1.005))]).axis_order == (0, 1, 2)
 
 
 def test_thick_slices_take_the_tenth_percentile():
@@ -59,17 +62,38 @@ def test_masked_images_are_normalised_within_the_mask():
     assert masked.normalization == (Normalization("zscore_nonzero"),)
 
 
-def test_the_patch_holds_the_median_case():
-    assert plan_patch([(30, 50, 33), (34, 51, 36), (36, 52, 37)], 8) == (40, 56, 40)
-    assert plan_patch([(34, 51, 36)], 16) == (48, 64, 48)
+def test_channels_with_nnunets_names_for_a_normalisation():
+    names = ("noNorm", "rescale_to_0_1", "rgb_to_0_1", "T2")
+    cases = [CaseFacts((10, 10, 10), (1.0,) * 3, IDENTITY, {1: 1}, [np.ones(2)] * 4, 0.0)]
+    kinds = [entry.kind for entry in decide_preprocessing(dataset(*names), cases).normalization]
+    assert kinds == ["none", "rescale_0_1", "rgb", "zscore"]
+    wished = decide_preprocessing(dataset(*names), cases, Wishes(normalization="rescale_0_1"))
+    assert {entry.kind for entry in wished.normalization} == {"rescale_0_1"}
+    with pytest.raises(ConfigError, match="normalization 'zcore' is not known"):
+        Wishes(normalization="zcore")
 
 
-def test_the_longest_edges_give_way_to_the_limit():
-    assert plan_patch([(512, 512, 64)], 8) == (176, 184, 64)  # 184 * 184 * 64 is above 128 ** 3
-    assert plan_patch([(1000, 1000, 1000)], 32) == (128, 128, 128)
+def test_slices_of_one_size():
+    spec = decide_preprocessing(dataset(), [facts((5.0, 1.5, 1.5))], Wishes(resize=(224, 224), nearest=True))
+    assert (spec.spacing_mm, spec.size, spec.resampling_order) == (None, (None, 224, 224), 0)
 
 
-@pytest.mark.parametrize("multiple", [0, -8])
-def test_a_multiple_that_makes_no_sense(multiple):
-    with pytest.raises(ConfigError, match="expected 1 or more"):
-        plan_patch([(10, 10, 10)], multiple)
+def test_statistics_are_those_of_nnunet(shared):
+    """Its extractor draws as many voxels from every case; 40,000 each of ten here, where it would take 2,000,000."""
+    module = pytest.importorskip("nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor")
+    folder = shared / "data" / "hippocampus_mr"
+    cases, theirs = [], []
+    for path in sorted((folder / "images").glob("*.nii.gz"))[:10]:
+        case = RawCase(path.name, path.name, (path,), folder / "labels" / path.name)
+        cases.append(look_at_case(case, dataset("CT")))
+        (image,), labels = read_case(case)
+        drawn, _ = module.DatasetFingerprintExtractor.collect_foreground_intensities(
+            labels.array[None], image.array[None], num_samples=40_000
+        )
+        theirs.append(drawn[0])
+    (ours,) = decide_preprocessing(dataset("CT"), cases).normalization
+    drawn = np.concatenate(theirs)
+    np.testing.assert_allclose([ours.mean, ours.std], [drawn.mean(), drawn.std()], rtol=1e-3)
+    # intensities are sparse at the ends, so that draws differ there by a per cent: compare the share of voxels beyond
+    for value, share in ((ours.lower, 0.005), (ours.upper, 0.995)):
+        assert np.mean(drawn < value) - 5e-4 < share < np.mean(drawn <= value) + 5e-4

@@ -1,6 +1,7 @@
 """The loop: what a run leaves behind, and that an interrupted one ends with the very same weights."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ import torch
 from mambasegment_training.checkpoint import load_weights
 from mambasegment_training.config import OptimizerConfig, config_from_json
 from mambasegment_training.journal import read_records
-from mambasegment_training.loop import FitResult, build_optimizer, fit, resume
+from mambasegment_training.loop import FitResult, fit, resume
 from mambasegment_training.network import build_network
-from mambasegment_training.run_folder import BEST, LAST, read_run
+from mambasegment_training.optimizer import build_optimizer
+from mambasegment_training.run_folder import BEST, DAMAGED, LAST, PREVIOUS, read_run
+from mambasegment_training.run_parts import split_of
 from torch import nn
 
 from MambaSegmentLib.errors import Cancelled, ConfigError, MambaSegmentError, ResourceError
@@ -125,6 +128,111 @@ def test_an_old_run_without_a_date_is_read(whole_run, tmp_path):
     assert (read_run(tmp_path).date, dict(read_run(tmp_path).software)) == (None, {})
 
 
+def test_a_damaged_state_falls_back_to_the_one_before(whole_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(whole_run, run)
+    content = bytearray((run / LAST).read_bytes())
+    content[-100] ^= 1  # one bit of one weight: the file opens, only the checksum tells
+    (run / LAST).write_bytes(bytes(content))
+    resume(run, device="cpu")
+    assert "its checksum is not that of its content; going on from the state before it" in capsys.readouterr().err
+    assert same_runs(run, whole_run)
+    assert (run / DAMAGED).read_bytes() == bytes(content)
+    (run / LAST).unlink()  # killed between two renames
+    resume(run, device="cpu")
+    assert same_runs(run, whole_run)
+    for path in (run / LAST, run / PREVIOUS):
+        path.write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="both states of the run are lost"):
+        resume(run, device="cpu")
+
+
+def test_lost_best_weights_are_written_anew(prepared, tiny_config, tmp_path, capsys):
+    run = tmp_path / "run"
+    fit(prepared.folder, run, tiny_config(epochs=1), device="cpu")
+    (run / BEST).write_bytes(b"nothing")
+    resume(run, epochs=2, device="cpu")
+    assert "the next validation writes the best weights anew" in capsys.readouterr().err
+    assert load_weights(run / BEST)[1]["epoch"] == 2
+
+
+def test_stopped_within_a_validation_and_resumed(whole_run, prepared, tiny_config, tmp_path, monkeypatch):
+    """The epoch stays open: resuming validates, and then goes on, to the very same files."""
+    cancel = CancelToken()
+
+    def stop(*_, **__):
+        cancel.cancel()
+        cancel.raise_if_cancelled()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mambasegment_training.run_parts.validate", stop)
+        with pytest.raises(Cancelled, match="stopped after step 6"):
+            fit(prepared.folder, tmp_path / "run", tiny_config(), device="cpu", cancel=cancel)
+    assert [entry["epoch"] for entry in read_records(tmp_path / "run" / "metrics.jsonl")] == [1]
+    resume(tmp_path / "run", device="cpu")
+    assert same_runs(tmp_path / "run", whole_run)
+    records = [read_records(run / "metrics.jsonl") for run in (tmp_path / "run", whole_run)]
+    for entry in records[0] + records[1]:
+        del entry["elapsed_s"]
+    assert records[0] == records[1]
+
+
+def test_early_stop(prepared, tiny_config, tmp_path):
+    """With a learning rate that changes nothing the first validation stays the best, and two more end the run."""
+    config = tiny_config(
+        epochs=9, optimizer={"learning_rate": 1e-30}, validation={"every_epochs": 1, "patience": 2}, ema_decay=None
+    )
+    result = fit(prepared.folder, tmp_path / "run", config, device="cpu")
+    assert (result.epochs, result.best_epoch) == (3, 1)
+    assert resume(tmp_path / "run", device="cpu").epochs == 3
+
+
+def test_steps_that_are_no_number_are_left_out_and_float32_follows(
+    prepared, tiny_config, tmp_path, capsys, monkeypatch
+):
+    """A loss that is NaN in bfloat16 alone, as the field reports of half precision with Mamba layers."""
+    from mambasegment_training.losses import CompoundLoss
+
+    evaluate = CompoundLoss.forward
+
+    def breaks(self, logits, labels):
+        return evaluate(self, logits, labels) * (torch.nan if logits.dtype == torch.bfloat16 else 1.0)
+
+    monkeypatch.setattr(CompoundLoss, "forward", breaks)
+    config = tiny_config(precision="bfloat16", optimizer={"bad_steps": 2}, epochs=2)
+    fit(prepared.folder, tmp_path / "run", config, device="cpu")
+    said = capsys.readouterr().err
+    assert "step 1: the loss became nan; the step is left out (1 in a row)" in said
+    assert "2 steps in a row were left out; going on in float32 instead of bfloat16" in said
+    facts = load_weights(tmp_path / "run" / LAST)[1]
+    assert (facts["step"], facts["left_out"], facts["float32_from"]) == (6, 2, 2)
+    records = read_records(tmp_path / "run" / "metrics.jsonl")
+    assert (records[0]["steps_left_out"], records[0]["loss"] > 0) == (2, True)
+
+
+def test_folds(prepared, tiny_config, tmp_path):
+    every = {*prepared.split.train, *prepared.split.validation}
+    assert set(split_of(prepared, "all").train) == every
+    assert split_of(prepared, 1) == prepared.folds[1]
+    assert prepared.folds[1].validation != prepared.split.validation
+    with pytest.raises(ConfigError, match=f"fold 9 does not exist: .* has the folds 0 to {len(prepared.folds) - 1}"):
+        fit(prepared.folder, tmp_path / "run", tiny_config(fold=9), device="cpu")
+    fit(prepared.folder, tmp_path / "run", tiny_config(fold=1, epochs=1), device="cpu")
+    assert set(load_weights(tmp_path / "run" / BEST)[1]["scores"]) == set(prepared.folds[1].validation)
+
+
+def test_what_is_told_of_a_run(whole_run):
+    told = json.loads((whole_run / "run.json").read_text(encoding="utf-8"))
+    assert told["config"]["seed"] == told["seeds"]["training"] == config_from_json(TINY).seed
+    assert told["hardware"]["device"] == "cpu"
+    assert told["hardware"]["cores"] >= 1
+    assert len(told["git"]["commit"]) == 40
+    status = (whole_run / "status.txt").read_text(encoding="utf-8")
+    assert status.count("\n") == 1
+    assert " finished, epoch 3/3 loss " in status
+    assert (whole_run / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_folder_with_a_run_is_not_overwritten(whole_run, prepared, tiny_config):
     with pytest.raises(ConfigError, match="already holds a run; go on with --resume"):
         fit(prepared.folder, whole_run, tiny_config(), device="cpu")
@@ -158,7 +266,9 @@ def test_devices(prepared, tiny_config, tmp_path):
 
 def test_a_loss_that_is_no_number_ends_the_run(prepared, tiny_config, tmp_path):
     config = tiny_config(optimizer={"learning_rate": 1e30, "gradient_clip": None}, epochs=9)
-    with pytest.raises(MambaSegmentError, match=r"the loss became nan at step \d+; lower optimizer\.learning_rate"):
+    with pytest.raises(
+        MambaSegmentError, match=r"the loss became nan at step 6, the 5th in a row; lower optimizer\.learning_rate"
+    ):
         fit(prepared.folder, tmp_path / "run", config, device="cpu")
 
 
@@ -191,3 +301,25 @@ def test_only_matrices_and_kernels_decay():
 def test_sgd_has_nesterov_momentum():
     group = build_optimizer(OptimizerConfig(name="sgd", momentum=0.8), nn.Linear(2, 2)).param_groups[0]
     assert (group["momentum"], group["nesterov"]) == (0.8, True)
+
+
+def test_regions_are_trained_and_scored(prepared, tiny_config, tmp_path):
+    """Of a data set whose outputs overlap; deep supervision and validation in one go."""
+    work = tmp_path / "work"
+    shutil.copytree(prepared.folder, work)
+    content = json.loads((work / "dataset.json").read_text(encoding="utf-8"))
+    regions = [{"name": "both", "labels": [1, 2], "value": 1}, {"name": "white box", "labels": [2], "value": 2}]
+    (work / "dataset.json").write_text(json.dumps(content | {"regions": regions}), encoding="utf-8")
+    unet = {"spatial_dims": 3, "features_per_stage": [8, 8, 8], "kernel_sizes": 3, "strides": [1, 2, 2]}
+    config = tiny_config(
+        network={"name": "resenc_unet", "options": unet},
+        data={"batch_size": 1, "patch_size": [16, 16, 12]},
+        loss={"deep_supervision": True},
+        optimizer={"learning_rate": 1e-2},
+        epochs=4,
+        steps_per_epoch=8,
+    )
+    fit(work, tmp_path / "run", config, device="cpu")
+    records = read_records(tmp_path / "run" / "metrics.jsonl")
+    assert set(records[-1]["dice"]) == {"both", "white box", "mean"}
+    assert records[-1]["dice"]["both"] > 0.5  # bright boxes on a dark ground are soon found

@@ -24,7 +24,8 @@ def test_a_work_folder(a_dataset, tmp_path):
     assert dataset.class_count == 3
     assert dataset.patch_size == (16, 16, 16)
     assert (len(dataset.split.train), len(dataset.split.validation)) == (5, 1)
-    assert [(report.done, report.total) for report in seen] == [(n, 6) for n in range(1, 7)]
+    for stage in ("checking", "preprocessing"):
+        assert [(r.done, r.total) for r in seen if r.stage == stage] == [(n, 6) for n in range(1, 7)]
 
     image, labels, foreground = arrays_of(tmp_path / "work", "case_000")
     original = labelled_case(0)
@@ -79,6 +80,15 @@ def test_a_case_of_another_spacing_is_resampled(a_dataset, tmp_path):
     assert set(np.unique(labels)) <= {0, 1, 2}
 
 
+def test_slices_lie_across_the_thick_axis(a_dataset, tmp_path):
+    dataset = prepare(a_dataset(3, spacing_mm=(4.0, 1.0, 1.0)), tmp_path / "work")  # thick along I, of 10 voxels
+    assert (dataset.preprocessing.axis_order, dataset.preprocessing.spacing_mm) == ((2, 0, 1), (4.0, 1.0, 1.0))
+    image, labels, _ = arrays_of(tmp_path / "work", "case_000")
+    assert image.shape[1:] == labels.shape == (10, 12, 14)
+    np.testing.assert_array_equal(labels, labelled_case(0)[1].transpose(2, 0, 1))
+    assert dataset.plan.topologies[2].patch_size == (12, 14)
+
+
 def test_nnunet_with_ignored_voxels(tmp_path):
     source = tmp_path / "Dataset001_Boxes"
     for kind in ("imagesTr", "labelsTr"):
@@ -118,8 +128,9 @@ def test_all_bad_cases_are_named_at_once(a_dataset, tmp_path):
         prepare(source, tmp_path / "work")
     lines = str(caught.value).splitlines()
     assert lines[0] == "7 of 8 cases cannot be used:"
+    assert lines[-1].endswith("report.html shows them all")
     for line, expected in zip(
-        lines[1:],
+        lines[1:-1],
         (
             "case_000: images/case_000.nii.gz and labels/case_000.nii.gz lie on different grids: (12, 14, 10) voxels",
             "case_001: labels/case_001.nii.gz holds the values 300; labels are whole numbers from 0 to 254",
@@ -132,7 +143,9 @@ def test_all_bad_cases_are_named_at_once(a_dataset, tmp_path):
         strict=True,
     ):
         assert line.strip().startswith(expected)
-    assert not (tmp_path / "work").exists()
+    assert not (tmp_path / "work" / "dataset.json").exists()
+    report = json.loads((tmp_path / "work" / "report.json").read_text(encoding="utf-8"))
+    assert (report["cases"], report["errors"], len(report["facts"])) == (8, 7, 1)
 
 
 def test_undeclared_labels(a_dataset, tmp_path):
@@ -187,3 +200,17 @@ def test_foreground_is_a_sample_where_there_is_much_of_it():
     np.testing.assert_array_equal(rows[rows[:, 0] == 2], [[2, 3, 4, 19]])
     np.testing.assert_array_equal(rows, sample_foreground(labels, seed=1))
     assert sample_foreground(np.zeros((2, 2, 2), np.uint8), seed=1).shape == (0, 4)
+
+
+def test_work_folders_of_before_are_read(a_dataset, tmp_path):
+    """They have one split, a patch alone, and neither regions nor a way to read their files."""
+    new = prepare(a_dataset(), tmp_path / "work")
+    content = json.loads((tmp_path / "work" / "dataset.json").read_text(encoding="utf-8"))
+    for key in ("folds", "regions", "reading"):
+        del content[key]
+    content["plan"] = {"patch_size": [16, 16, 16], "size_multiple": 8}
+    (tmp_path / "work" / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    old = open_work(tmp_path / "work")
+    assert old.folds == (old.split,) == (new.folds[0],)
+    assert (old.patch_size, old.plan.topologies, old.regions) == ((16, 16, 16), {}, ())
+    assert old.read_source("case_000")[1].array.shape == SHAPE

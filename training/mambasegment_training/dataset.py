@@ -1,5 +1,8 @@
 """Find the cases of a data set on disk: a folder with images/ and labels/, or an nnU-Net raw data set.
 
+A case's image is a volume, a picture, or a folder with a DICOM series; its labels are a volume, a mask, a Slicer
+segmentation, or a DICOM SEG or RT structure set, alone or in a folder of its own.
+
 Nothing but file names and dataset.json is read here; voxels are `prepare`'s business.
 """
 
@@ -10,22 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from MambaSegmentLib.errors import ConfigError, ImageError
+from MambaSegmentLib.manifest import Region
 
+from .case_files import AS_STORED, RawCase, Reading
+from .pictures import COLOURS, PICTURE_ENDINGS, is_picture
 from .storage import read_json
 
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+VOLUME_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd")
+ENDINGS = (*VOLUME_ENDINGS, *PICTURE_ENDINGS, ".dcm")
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _LAYOUTS = "expected images/ and labels/ with equal file names, or dataset.json with imagesTr/ and labelsTr/ (nnU-Net)"
-
-
-@dataclass(frozen=True)
-class RawCase:
-    """One labelled acquisition: a file per channel, in the data set's channel order, and its label file."""
-
-    identifier: str
-    patient: str
-    images: tuple[Path, ...]
-    labels: Path
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,8 @@ class RawDataset:
     channels: one name per image file of a case.
     label_names: value -> name without background; None where the data set does not say.
     ignore_label: value of voxels that nobody labelled, if any.
+    regions: what the network shall mark instead of single labels, each for itself; empty where there are none.
+    reading: what the files' channels and labels mean.
     """
 
     name: str
@@ -41,6 +40,8 @@ class RawDataset:
     label_names: Mapping[int, str] | None
     ignore_label: int | None
     cases: tuple[RawCase, ...]
+    regions: tuple[Region, ...] = ()
+    reading: Reading = AS_STORED
 
 
 def find_dataset(folder: Path, patient_pattern: str | None = None) -> RawDataset:
@@ -58,10 +59,10 @@ def find_dataset(folder: Path, patient_pattern: str | None = None) -> RawDataset
     if (folder / "dataset.json").is_file() and (folder / "imagesTr").is_dir():
         return _find_nnunet(folder, patient_pattern)
     if (folder / "images").is_dir() and (folder / "labels").is_dir():
-        images = _group_channels(_volumes_in(folder / "images"))
-        cases = _match(images, _volumes_in(folder / "labels"), patient_pattern)
+        images = _group_channels(_images_in(folder / "images"))
+        cases = _match(images, _labels_in(folder / "labels"), patient_pattern)
         channel_count = len(cases[0].images)
-        return RawDataset(folder.resolve().name, _default_channels(channel_count), None, None, cases)
+        return RawDataset(folder.resolve().name, default_channels(channel_count), None, None, cases)
     raise ConfigError(f"{folder} is no data set: {_LAYOUTS}")
 
 
@@ -70,53 +71,86 @@ def _find_nnunet(folder: Path, patient_pattern: str | None) -> RawDataset:
     content = read_json(path, "see nnU-Net's page on the dataset format")
     if not isinstance(content, dict) or "labels" not in content:
         raise ConfigError(f"{path} has no 'labels'; expected an nnU-Net dataset.json")
-    images = _group_channels(_volumes_in(folder / "imagesTr"))
-    cases = _match(images, _volumes_in(folder / "labelsTr"), patient_pattern)
+    images = _group_channels(_images_in(folder / "imagesTr"))
+    cases = _match(images, _labels_in(folder / "labelsTr"), patient_pattern)
     named = content.get("channel_names") or content.get("modality") or {}
     if not isinstance(named, Mapping) or not all(str(key).isdigit() for key in named):
         raise ConfigError(f"{path}: channel_names is {named!r}; expected an object such as {{'0': 'T1'}}")
-    channels = tuple(str(named[key]) for key in sorted(named, key=int)) or _default_channels(len(cases[0].images))
-    if len(channels) != len(cases[0].images):
+    files = cases[0].images
+    channels = tuple(str(named[key]) for key in sorted(named, key=int)) or default_channels(len(files))
+    coloured = len(files) == 1 and is_picture(files[0]) and len(channels) == len(COLOURS)  # one file of three channels
+    if len(channels) != len(files) and not coloured:
         raise ConfigError(f"{path} names {len(channels)} channels, but cases have {len(cases[0].images)} image files")
-    label_names, ignore_label = _nnunet_labels(content["labels"], path)
+    groups = _nnunet_labels(content["labels"], path)
+    ignored = groups.pop("ignore", (None,))
+    regions = _nnunet_regions(groups, content.get("regions_class_order"), path)
     name = str(content.get("name") or re.sub(r"^Dataset\d+_", "", folder.resolve().name))
-    return RawDataset(name, channels, label_names, ignore_label, cases)
+    return RawDataset(name, channels, _label_names(groups), ignored[0], cases, regions)
 
 
-def _nnunet_labels(content: Any, path: Path) -> tuple[dict[int, str], int | None]:
-    """Read both generations of nnU-Net: {"liver": 1} and the decathlon's {"1": "liver"}."""
+def _nnunet_labels(content: Any, path: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> its values, without background; {"liver": 1}, {"whole": [1, 2]} or the decathlon's {"1": "liver"}."""
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: labels is {content!r}; expected an object such as {{'background': 0, 'liver': 1}}")
-    names: dict[int, str] = {}
+    groups: dict[str, tuple[int, ...]] = {}
     for key, value in content.items():
-        if isinstance(value, list):
-            raise ConfigError(f"{path}: label {key!r} is a region {value}; overlapping regions cannot be trained yet")
-        number, name = (key, value) if str(key).isdigit() and not str(value).isdigit() else (value, key)
+        turned = str(key).isdigit() and isinstance(value, str) and not value.isdigit()
+        name, numbers = (value, key) if turned else (key, value)
         try:
-            names[int(number)] = str(name)
+            group = tuple(int(number) for number in (numbers if isinstance(numbers, list) else [numbers]))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{path}: label {key!r}: {value!r} has no number") from error
-    ignored = [value for value, name in names.items() if name == "ignore"]
-    names = {value: name for value, name in sorted(names.items()) if value != 0 and value not in ignored}
-    return names, ignored[0] if ignored else None
+        if group != (0,):
+            groups[str(name)] = group
+    return groups
 
 
-def _volumes_in(folder: Path) -> dict[str, Path]:
-    """Name without ending -> path, for each image file of a folder."""
+def _nnunet_regions(groups: Mapping[str, tuple[int, ...]], order: Any, path: Path) -> tuple[Region, ...]:
+    """Empty unless a label unites several values; then each label is a region, painted in the order of the file."""
+    if all(len(group) == 1 for group in groups.values()):
+        return ()
+    if not isinstance(order, list) or len(order) != len(groups) or not all(type(value) is int for value in order):
+        raise ConfigError(
+            f"{path}: regions_class_order is {order!r}; expected a label value for each of {len(groups)} regions, "
+            f"which paints {', '.join(groups)}"
+        )
+    return tuple(Region(name, group, value) for (name, group), value in zip(groups.items(), order, strict=True))
+
+
+def _label_names(groups: Mapping[str, tuple[int, ...]]) -> dict[int, str]:
+    """Each value by the smallest group that holds it, as a region of several values has no value of its own."""
+    largest_first = sorted(groups.items(), key=lambda entry: -len(entry[1]))
+    return dict(sorted({value: name for name, group in largest_first for value in group}.items()))
+
+
+def _images_in(folder: Path) -> dict[str, Path]:
+    """Name without ending -> path, for each image file, and each folder of a DICOM series, of a folder."""
     if not folder.is_dir():
         raise ConfigError(f"{folder} does not exist: {_LAYOUTS}")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
+        ending = "" if path.is_dir() else next((e for e in ENDINGS if path.name.lower().endswith(e)), None)
         if ending is None or path.name.startswith("."):
             continue
-        stem = path.name[: -len(ending)]
+        stem = path.name[: len(path.name) - len(ending)]
         if stem in found:
             raise ImageError(f"{found[stem]} and {path} are the same case twice; remove one")
         found[stem] = path
     if not found:
-        raise ImageError(f"{folder} holds no volume; expected files ending in {', '.join(ENDINGS)}")
+        raise ImageError(f"{folder} holds no image; expected files ending in {', '.join(ENDINGS)}, or DICOM folders")
     return found
+
+
+def _labels_in(folder: Path) -> dict[str, Path]:
+    """As `_images_in`; a folder stands for the one DICOM file in it."""
+    return {stem: _only_file(path) if path.is_dir() else path for stem, path in _images_in(folder).items()}
+
+
+def _only_file(folder: Path) -> Path:
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    if len(files) != 1:
+        raise ImageError(f"{folder} holds {len(files)} files; expected one, a DICOM SEG or RT structure set")
+    return files[0]
 
 
 def _group_channels(files: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
@@ -146,10 +180,12 @@ def _match(
             f"images and labels do not match: {_some(without_labels)} without labels, "
             f"{_some(without_image)} without image; give both files the same name"
         )
-    return tuple(RawCase(case, _patient(case, patient_pattern), images[case], labels[case]) for case in sorted(images))
+    return tuple(
+        RawCase(case, patient_of(case, patient_pattern), images[case], labels[case]) for case in sorted(images)
+    )
 
 
-def _patient(case: str, pattern: str | None) -> str:
+def patient_of(case: str, pattern: str | None) -> str:
     if pattern is None:
         return case
     try:
@@ -161,7 +197,7 @@ def _patient(case: str, pattern: str | None) -> str:
     return str(match[1])
 
 
-def _default_channels(count: int) -> tuple[str, ...]:
+def default_channels(count: int) -> tuple[str, ...]:
     return ("image",) if count == 1 else tuple(f"channel {index}" for index in range(count))
 
 

@@ -1,79 +1,115 @@
-"""From a run to a model file: the best weights, the card, and what the training was."""
+"""From runs to a model file: the best weights of each fold, the card, and what the training was."""
 
 import datetime
-import tempfile
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from MambaSegmentLib.bundle import Manifest, read_bundle, write_bundle
+from MambaSegmentLib.bundle import Manifest, write_bundle
 from MambaSegmentLib.devices import choose_device
 from MambaSegmentLib.errors import BundleError, ConfigError
-from MambaSegmentLib.quality import QUALITIES, mirrorings_for
+from MambaSegmentLib.quality import QUALITIES
 
 from .card import Card, card_from_table, channels_of, read_card, segments_of
-from .checkpoint import load_weights
-from .data import CaseStore
+from .measurements import Measurements, measure
 from .network import network_options, planned_patch_size
-from .prepare import PreparedDataset, open_work
-from .run_folder import BEST, RunRecord, read_pretrained, read_run, software_versions
-from .validate import lowest_per_label, mean_per_label, overall, validate
+from .run_folder import software_versions
+from .trained_fold import TrainedFold, mirror_axes_of, read_folds
+from .validate import Scores, lowest_per_label, mean_per_label, overall
 
 # not the file's name: it is a path of somebody's computer, and the checksum says which file it was
-_TOLD_OF_PRETRAINED = ("sha256", "encoder_only", "freeze_epochs", "parameters_loaded", "parameters_total")
+_TOLD_OF_PRETRAINED = ("sha256", "model", "encoder_only", "freeze_epochs", "parameters_loaded", "parameters_total")
+_ONE_RUN = "the validation cases, which also chose the best weights"
+_FOLDS = (
+    "each fold's own validation cases, which also chose its best weights; what averaging the folds adds is not in it"
+)
+
+_SEEN = 'cases that it also trained on (fold "all"), so this tells nothing about others'
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A model that was measured and is ready to be written, in whatever layout.
+
+    Attributes:
+        manifest: with all that was measured.
+        folds: the runs it is made of.
+    """
+
+    manifest: Manifest
+    folds: tuple[TrainedFold, ...]
 
 
 def export(
-    run: Path,
+    runs: Path | Sequence[Path],
     output: Path,
     *,
     half: bool = False,
     card_file: Path | None = None,
     date: str | None = None,
     device: str = "auto",
+    with_cost: bool = True,
 ) -> Manifest:
-    """Write the weights of a run's best validation as a model file.
+    """Write the weights of the best validation of one run, or of several that are folds of one model.
 
-    The file is read back and its Dice on the run's validation cases measured, so the card tells what this very file
-    does, 16-bit weights included.
+    The model is written to a temporary file first and read back: what it computes is compared with the checkpoints, and
+    its Dice on the validation cases of each run measured, so the card tells what this very file does, 16-bit weights
+    included.
 
     Args:
         output: ends in .safetensors; its name is the model's unless the card has one.
         half: store the weights in 16 bits.
-        card_file: TOML whose `[card]` table replaces the one the run was started with.
-        date: of the training, YYYY-MM-DD; None takes the day the run noted.
+        card_file: TOML whose `[card]` table replaces the one the first run was started with.
+        date: of the training, YYYY-MM-DD; None takes the day the last run noted.
         device: for measuring.
+        with_cost: measure seconds and memory as well, in a process of its own.
     Returns:
         The description as written, with its checksum.
     Raises:
-        ConfigError: no run, no validated weights yet, a card that does not fit the data, or no date.
-        BundleError: the file cannot be written.
+        ConfigError: no run, no validated weights yet, runs that do not belong together, a card that does not fit the
+            data, or no date.
+        BundleError: the file cannot be written, or would not compute what the checkpoints do.
     """
-    _check_target(output)
-    record = read_run(run)
-    dataset = open_work(record.work)
-    card = card_from_table(record.config.card) if card_file is None else read_card(card_file)
-    date = _check_date(date or record.date)
-    if not (run / BEST).is_file():
-        raise ConfigError(f"{run} has no validated weights yet; let it train until its first validation")
-    weights, facts = load_weights(run / BEST)
-    pretrained = None if record.config.pretrained.file is None else read_pretrained(run)
-    manifest = _describe(card, record, dataset, output.stem)
-    dice = _measure(manifest, weights, record, dataset, half=half, device=device)
+    check_target(output)
+    draft = make_draft(runs, output.stem, half, card_file, date, device, with_cost)
+    return write_bundle(output, draft.manifest, [fold.state_dict() for fold in draft.folds], half=half)
+
+
+def make_draft(
+    runs: Path | Sequence[Path],
+    default_name: str,
+    half: bool = False,
+    card_file: Path | None = None,
+    date: str | None = None,
+    device: str = "auto",
+    with_cost: bool = True,
+) -> Draft:
+    """All of `export` but the writing."""
+    if date is not None:
+        _check_date(date)
+    folds = read_folds([runs] if isinstance(runs, Path) else list(runs))
+    card = card_from_table(folds[0].record.config.card) if card_file is None else read_card(card_file)
+    date = _check_date(date or _latest_date(folds))
+    manifest = _describe(card, folds[0], default_name)
+    chosen = choose_device(device)
+    found = measure(manifest, folds, chosen, half=half, with_cost=with_cost)
+    dice = {quality: _summary(manifest, found.pooled(quality)) for quality in QUALITIES}
+    training = _training_facts(card, folds, dice[QUALITIES[0]], date)
+    training["metrics"] |= _metrics_of_folds(manifest, found)
     described = replace(
         manifest,
+        calibration=_calibration(folds, found.calibration),
         quality_modes=_quality_modes(dice),
-        training=_training_facts(card, record, dataset, facts, dice[QUALITIES[0]], date, pretrained),
+        measured=found.cost,
+        training=training,
     )
-    return write_bundle(output, described, [weights], half=half)
+    return Draft(described, folds)
 
 
-def _describe(card: Card, record: RunRecord, dataset: PreparedDataset, default_name: str) -> Manifest:
+def _describe(card: Card, fold: TrainedFold, default_name: str) -> Manifest:
     """All but the facts of the training."""
-    config = record.config
+    config, dataset = fold.record.config, fold.dataset
     return Manifest(
         name=card.name or default_name,
         version=card.version,
@@ -85,7 +121,8 @@ def _describe(card: Card, record: RunRecord, dataset: PreparedDataset, default_n
         preprocessing=dataset.preprocessing,
         patch_size=planned_patch_size(dataset, config),
         step=config.validation.tile_step,
-        mirror_axes=config.augment.mirror_axes if config.augment.enabled else (),
+        mirror_axes=mirror_axes_of(fold),
+        regions=dataset.regions,
         ignore_label=dataset.ignore_label,
         license=card.license,
         citation=card.citation,
@@ -94,45 +131,10 @@ def _describe(card: Card, record: RunRecord, dataset: PreparedDataset, default_n
     )
 
 
-def _measure(
-    manifest: Manifest,
-    weights: Mapping[str, Tensor],
-    record: RunRecord,
-    dataset: PreparedDataset,
-    *,
-    half: bool,
-    device: str,
-) -> dict[str, dict[str, Any]]:
-    """Dice of the model as it is read from a file, on the run's validation cases, at each quality."""
-    with tempfile.TemporaryDirectory(prefix="mambatrain-") as folder:
-        path = Path(folder) / "model.safetensors"
-        write_bundle(path, manifest, [weights], half=half)
-        (network,) = read_bundle(path).build_networks()
-    chosen = choose_device(device)
-    network = network.to(chosen)
-    limit_bytes = record.config.data.memory_limit_gib * 2**30
-    store = CaseStore(dataset.folder / "cases", dataset.split.validation, limit_bytes)
-    return {
-        quality: _summary(
-            manifest,
-            validate(
-                network,
-                store,
-                list(dataset.labels),
-                manifest.patch_size,
-                chosen,
-                ignore_label=dataset.ignore_label,
-                tile_step=manifest.step,
-                mirrorings=mirrorings_for(quality, manifest.mirror_axes),
-            ),
-        )
-        for quality in QUALITIES
-    }
-
-
-def _summary(manifest: Manifest, scores: Mapping[str, Mapping[int, float | None]]) -> dict[str, Any]:
+def _summary(manifest: Manifest, scores: Scores) -> dict[str, Any]:
     means, lowest = mean_per_label(scores), lowest_per_label(scores)
-    names = {segment.value: segment.name for segment in manifest.segments}
+    named = manifest.regions or manifest.segments
+    names = {one.value: one.name for one in named}
     return {
         "mean": overall(means),
         "labels": [{"name": names[label], "mean": means[label], "lowest": lowest[label]} for label in means],
@@ -146,44 +148,75 @@ def _quality_modes(dice: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {quality: {"dice_difference": measured["mean"] - best} for quality, measured in dice.items()}
 
 
-def _training_facts(
-    card: Card,
-    record: RunRecord,
-    dataset: PreparedDataset,
-    best: Mapping[str, Any],
-    dice: Mapping[str, Any],
-    date: str,
-    pretrained: Mapping[str, Any] | None,
-) -> dict[str, Any]:
+def _metrics_of_folds(manifest: Manifest, found: Measurements) -> dict[str, Any]:
+    """How far the file is from its checkpoints at most, and the mean Dice of each of several folds."""
+    by_fold = [_summary(manifest, scores[QUALITIES[0]])["mean"] for scores in found.scores]
+    return {**({} if len(by_fold) == 1 else {"folds": by_fold}), "parity": found.worst_parity.to_json()}
+
+
+def _calibration(folds: Sequence[TrainedFold], calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """With the word on which cases it was fitted, where that is another than for one run with a validation."""
+    where = _measured_on(folds)
+    return {**calibration, **({} if where == _ONE_RUN or not calibration else {"measured_on": where})}
+
+
+def _training_facts(card: Card, folds: Sequence[TrainedFold], dice: Mapping[str, Any], date: str) -> dict[str, Any]:
     """The `training` object: no case names and no paths, since either can name a patient or a person."""
-    config = record.config
+    first = folds[0]
+    config = first.record.config
     recipe = {key: value for key, value in config.to_json().items() if key not in ("card", "pretrained")}
-    if pretrained is not None:
-        recipe["pretrained"] = {key: pretrained[key] for key in _TOLD_OF_PRETRAINED}
+    if first.pretrained is not None:
+        recipe["pretrained"] = {key: first.pretrained[key] for key in _TOLD_OF_PRETRAINED if key in first.pretrained}
+    best_epochs, best_steps = ([fold.facts[key] for fold in folds] for key in ("epoch", "step"))
     return {
-        "dataset": card.dataset or dataset.name,
-        "cases": {
-            "training": len(dataset.split.train),
-            "validation": len(dataset.split.validation),
-            "split_seed": dataset.split_seed,
-        },
+        "dataset": card.dataset or first.dataset.name,
+        "cases": _case_counts(folds),
         "loss": config.loss.name,
-        "epochs": config.epochs,
-        "best_epoch": best["epoch"],
-        "best_step": best["step"],
-        "metrics": {"dice": dict(dice), "measured_on": "the validation cases, which also chose the best weights"},
+        "epochs": max(fold.record.config.epochs for fold in folds),
+        "best_epoch": best_epochs[0] if len(folds) == 1 else best_epochs,
+        "best_step": best_steps[0] if len(folds) == 1 else best_steps,
+        "metrics": {"dice": dict(dice), "measured_on": _measured_on(folds)},
+        "checkpoints": [fold.sha256 for fold in folds],
         "recipe": recipe,
-        "software": dict(record.software) or software_versions(),
+        "software": dict(first.record.software) or software_versions(),
         "date": date,
     }
 
 
-def _check_target(output: Path) -> None:
+def _measured_on(folds: Sequence[TrainedFold]) -> str:
+    if any(set(fold.split.train) & set(fold.split.validation) for fold in folds):
+        return _SEEN
+    return _ONE_RUN if len(folds) == 1 else _FOLDS
+
+
+def _case_counts(folds: Sequence[TrainedFold]) -> dict[str, Any]:
+    first = folds[0]
+    if len(folds) == 1:
+        return {
+            "training": len(first.split.train),
+            "validation": len(first.split.validation),
+            "split_seed": first.dataset.split_seed,
+        }
+    return {
+        "training": [len(fold.split.train) for fold in folds],
+        "validation": [len(fold.split.validation) for fold in folds],
+        "all": len({*first.split.train, *first.split.validation}),
+        "split_seed": first.dataset.split_seed,
+    }
+
+
+def check_target(output: Path) -> None:
     """Refuse a target before minutes of measuring."""
     if output.suffix != ".safetensors":
         raise BundleError(f"a model is written to {output.name}, but its name must end in .safetensors")
     if not output.parent.is_dir():
         raise BundleError(f"cannot write {output}: the folder {output.parent} does not exist; create it first")
+
+
+def _latest_date(folds: Sequence[TrainedFold]) -> str | None:
+    """Of the runs; None where one did not note it."""
+    dates = [fold.record.date for fold in folds]
+    return None if None in dates else max(date for date in dates if date is not None)
 
 
 def _check_date(text: str | None) -> str:

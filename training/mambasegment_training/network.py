@@ -6,11 +6,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from MambaSegmentLib.errors import ConfigError
+from MambaSegmentLib.errors import ConfigError, ShapeError
 from MambaSegmentLib.models import build_model
-from MambaSegmentLib.models.planned_patch import enlarged_patch, with_input_size
+from MambaSegmentLib.models.planned_patch import (
+    enlarged_patch,
+    follows_plan,
+    planned_options,
+    planned_patch,
+    with_input_size,
+)
 
 from .augment import seeded
+from .compat_nnunet import INSTALL
 from .config import TrainingConfig
 from .prepare import PreparedDataset
 
@@ -19,7 +26,7 @@ _INITIAL_WEIGHTS = 2  # purpose of random numbers; data.py has 0 and 1, loop.py 
 
 def build_network(dataset: PreparedDataset, config: TrainingConfig) -> nn.Module:
     """The network of a run, with its initial weights: the same for the same seed."""
-    given = {"in_channels": len(dataset.channels), "num_classes": dataset.class_count}
+    given = {"in_channels": len(dataset.channels), "num_classes": dataset.output_count}
     options = network_options(dataset, config)
     clash = [name for name, value in given.items() if options[name] != value]
     if clash:
@@ -34,9 +41,25 @@ def build_network(dataset: PreparedDataset, config: TrainingConfig) -> nn.Module
 
 
 def network_options(dataset: PreparedDataset, config: TrainingConfig) -> dict[str, Any]:
-    """All options of `build_model`: those of the configuration, and what the data and the patch determine."""
-    options = {"in_channels": len(dataset.channels), "num_classes": dataset.class_count, **config.network.options}
-    return with_input_size(config.network.name, options, dataset.patch_size, config.data.patch_size)
+    """All options of `build_model`: those of the configuration, and what the data, the plan and the patch determine.
+
+    Raises:
+        ConfigError: a network that needs more than the data and the plan can tell.
+    """
+    name, plan = config.network.name, dataset.plan.to_json()
+    given = {"in_channels": len(dataset.channels), "num_classes": dataset.output_count, **config.network.options}
+    try:
+        options = planned_options(name, given, plan)
+    except ConfigError as problem:
+        if dataset.plan.flat:
+            advice = "the data set holds single slices: set spatial_dims to 2"
+        else:
+            advice = (
+                f"{dataset.folder} was prepared without nnU-Net, which makes it: {INSTALL}, then run `mambatrain "
+                "prepare` again; or give them all in network.options"
+            )
+        raise ConfigError(f"{problem}; {advice}") from problem
+    return with_input_size(name, options, planned_patch(name, given, plan), config.data.patch_size)
 
 
 def patch_size_of(network: nn.Module, dataset: PreparedDataset, config: TrainingConfig) -> tuple[int, ...]:
@@ -50,14 +73,26 @@ def patch_size_of(network: nn.Module, dataset: PreparedDataset, config: Training
     """
     structure: Any = network
     dims = structure.config.spatial_dims
-    patch = config.data.patch_size or enlarged_patch(network, dataset.patch_size)
+    name, given = config.network.name, config.network.options
+    planned = planned_patch(name, given, dataset.plan.to_json())
+    patch = config.data.patch_size or enlarged_patch(network, planned)
+    if dataset.plan.flat and dims == 3:
+        raise ConfigError(f"the data set holds single slices, and {structure.architecture_name} here takes volumes")
     if len(patch) != dims:
         expected = "(K, J, I)" if dims == 3 else "(J, I), of a slice"
         raise ConfigError(f"data.patch_size is {patch}; {structure.architecture_name} here takes {dims}: {expected}")
     beyond = [axis for axis in config.augment.mirror_axes if axis >= dims]
     if beyond:
         raise ConfigError(f"augment.mirror_axes holds {beyond[0]}; the axes of this patch are 0 to {dims - 1}")
-    structure.check_input(torch.empty(1, len(dataset.channels), *patch, device="meta"))
+    try:
+        structure.check_input(torch.empty(1, len(dataset.channels), *patch, device="meta"))
+    except ShapeError as problem:
+        if config.data.patch_size is None or not follows_plan(name, given):
+            raise
+        sizes = ",".join(map(str, patch))
+        raise ShapeError(
+            f"{problem}; or let `mambatrain prepare --patch-size {sizes}` plan the network for it"
+        ) from problem
     return patch
 
 

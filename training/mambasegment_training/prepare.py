@@ -1,28 +1,39 @@
-"""From a data set to a work folder: every case checked, preprocessed as at inference, split by patient.
+"""From a data set to a work folder: every case checked, preprocessed as at inference, split by patient, planned for.
 
-A work folder holds dataset.json (names, labels, preprocessing, plan, split, facts of each case) and, for each case,
+A work folder holds dataset.json (names, labels, preprocessing, plan, folds, facts of each case), splits_final.json (the
+folds once more, as nnU-Net reads them) and, for each case,
 cases/CASE.image.npy (float32, C x K x J x I), CASE.labels.npy (uint8, K x J x I) and CASE.foreground.npy (int32, rows
 of label, k, j, i: voxels to centre patches on).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from MambaSegmentLib.errors import ConfigError
-from MambaSegmentLib.orientation import check_orientation
+from MambaSegmentLib.errors import ConfigError, ImageError
+from MambaSegmentLib.manifest import Region
 from MambaSegmentLib.preprocess import PreprocessingSpec, preprocess, preprocess_labels
 from MambaSegmentLib.progress import Progress, ProgressCallback
+from MambaSegmentLib.volume import Volume
 
-from .dataset import RawCase, RawDataset, find_dataset
-from .fingerprint import CaseFacts, decide_preprocessing, look_at_cases, plan_patch, read_case
-from .split import Split, split_by_list, split_by_patient
+from .case_files import AS_STORED, RawCase, Reading, read_case
+from .corrections import corrected_voxels
+from .dataset import RawDataset, find_dataset
+from .findings import Finding, find_faults
+from .fingerprint import NO_WISHES, CaseFacts, Wishes, decide_preprocessing, look_at_cases
+from .plan import Plan, plan_networks
+from .profiles import profile_named
+from .report import QualityReport
+from .split import Split, folds_by_patient, folds_to_nnunet, read_folds, split_by_list
 from .storage import read_json, write_array, write_json
+from .understand import understand
 
 FORMAT = 1
+MESSAGES_SHOWN = 10  # of a refusal; the report has all
+SPLITS = "splits_final.json"  # nnU-Net's name
 FOREGROUND_VOXELS = 2_000  # kept per label and case; enough to reach every part of a structure
 
 
@@ -32,8 +43,13 @@ class PreparedDataset:
 
     Attributes:
         labels: value -> name, 1 to the number of foreground classes.
-        patch_size: planned, voxels (K, J, I) of the prepared grid.
+        patch_size: planned, voxels (K, J, I) of the prepared grid; K is 1 where all cases are single slices.
+        split: the first of `folds`.
         sources: case -> its image files and, last, its label file, as absolute paths.
+        regions: outputs that overlap, where the data set asks for such; none of them is the background.
+        plan: what networks follow that take their stages from the data.
+        reading: what the source files' channels and labels mean.
+        folds: the splits of a cross-validation, or the one that was asked for.
     """
 
     folder: Path
@@ -46,69 +62,113 @@ class PreparedDataset:
     split: Split
     split_seed: int | None
     sources: dict[str, tuple[Path, ...]]
+    regions: tuple[Region, ...] = ()
+    reading: Reading = AS_STORED
+    plan: Plan = field(kw_only=True)
+    folds: tuple[Split, ...] = field(kw_only=True)
 
     @property
     def class_count(self) -> int:
         """Foreground classes and background."""
         return len(self.labels) + 1
 
+    @property
+    def output_count(self) -> int:
+        """Of a network: one for each region, or for each class."""
+        return len(self.regions) or self.class_count
+
+    def read_source(self, case: str) -> tuple[list[Volume], Volume]:
+        """The channels and the labels of a case as they were before preparation, on their own grid."""
+        *images, labels = self.sources[case]
+        return read_case(RawCase(case, case, tuple(images), labels), self.reading)
+
 
 def prepare(
     source: Path,
     work: Path,
     *,
+    profile: str | None = None,
     patient_pattern: str | None = None,
     label_names: Mapping[int, str] | None = None,
+    renumber: bool = False,
     validation_fraction: float = 0.2,
     validation_cases: Sequence[str] = (),
+    splits_file: Path | None = None,
     seed: int = 20240917,
-    orientation: str | None = None,
+    wishes: Wishes = NO_WISHES,
     size_multiple: int = 8,
+    patches: Mapping[int, Sequence[int]] | None = None,
+    strict: bool = False,
     progress: ProgressCallback | None = None,
 ) -> PreparedDataset:
     """Make a work folder; a second call on the same folder starts over.
 
     Args:
         source: a data set as `find_dataset` knows it.
-        label_names: for a data set that does not name its labels; value -> name.
-        validation_cases: instead of a drawn split.
-        orientation: instead of the most frequent one; three letters or "as stored".
-        size_multiple: of the network that will train, for the patch size.
+        profile: name of one of `PROFILES`, whose data set it is instead; it knows patients and labels itself.
+        label_names: for a data set that does not name its labels; value -> name. Of files that name their segments,
+            those that are kept.
+        renumber: close gaps between label values; names go with the stored values.
+        validation_fraction: of the first fold; a fraction of 0.2 makes five folds.
+        validation_cases, splits_file: instead of drawn folds; the file is one as nnU-Net's splits_final.json. One that
+            lies in the data set is taken where nothing else is said.
+        wishes: of the preprocessing; the rest follows from the data.
+        size_multiple: of networks with stages of their own, for the patch size.
+        patches: dimensions -> patch instead of the planned one.
+        strict: refuse what is otherwise a warning in the quality report.
     Raises:
-        ConfigError, ImageError, GeometryError: the data set cannot be used; the message names every fault found.
+        ConfigError, ImageError: the data set cannot be used; the message names every fault found, and report.html in
+            the work folder shows them.
     """
-    if orientation is not None:
-        check_orientation(orientation)
-    dataset = find_dataset(source, patient_pattern)
-    if label_names is not None:
-        dataset = RawDataset(dataset.name, dataset.channels, label_names, dataset.ignore_label, dataset.cases)
-    facts = look_at_cases(dataset)
+    of_paper: tuple[Split, ...] | None = None
+    if profile is None:
+        dataset = understand(find_dataset(source, patient_pattern), label_names, renumber=renumber)
+        if splits_file is None and not validation_cases and (source / SPLITS).is_file():
+            splits_file = source / SPLITS  # a data set that grows keeps its split
+    else:
+        if patient_pattern is not None or label_names is not None or renumber:
+            raise ConfigError(
+                f"the profile {profile!r} knows patients and labels itself; leave them out, or the profile"
+            )
+        known = profile_named(profile)
+        dataset = known.dataset(profile, source, work / "labels")
+        of_paper, wishes = known.folds(dataset.cases), wishes.over(known.wishes)
+    drawn = not validation_cases and splits_file is None and of_paper is None
+    if not validation_cases and splits_file is None and of_paper is not None:
+        folds = of_paper
+    else:
+        folds = _folds(dataset, validation_fraction, validation_cases, splits_file, seed)
+    facts, problems = look_at_cases(dataset, progress)
     labels = _name_labels(dataset, facts)
-    split = _split(dataset, validation_fraction, validation_cases, seed)
-    spec = decide_preprocessing(dataset, list(facts.values()), orientation)
+    report = QualityReport(dataset, facts, _findings(dataset, facts, problems, labels, folds), labels, folds)
     _make_empty(work)
+    _refuse_faults(report, work, strict)
+    spec = decide_preprocessing(dataset, list(facts.values()), wishes)
     shapes = []
-    for done, case in enumerate(dataset.cases):
-        shapes.append(_prepare_case(case, spec, work / "cases", seed, dataset.ignore_label))
+    for done, case in enumerate(dataset.cases, start=1):
+        shapes.append(_prepare_case(case, dataset, spec, work / "cases", seed))
         if progress is not None:
-            progress(Progress("preprocessing", done + 1, len(dataset.cases)))
+            progress(Progress("preprocessing", done, len(dataset.cases)))
+    outputs = len(dataset.regions) or len(labels) + 1
+    plan = plan_networks(shapes, _planned_spacing(spec), outputs, size_multiple, patches)
     content = {
         "format": FORMAT,
         "name": dataset.name,
         "channels": list(dataset.channels),
         "labels": [{"value": value, "name": name} for value, name in labels.items()],
         "ignore_label": dataset.ignore_label,
+        "regions": [region.to_json() for region in dataset.regions],
+        "reading": dataset.reading.to_json(),
         "preprocessing": spec.to_json(),
-        "plan": {"patch_size": list(plan_patch(shapes, size_multiple)), "size_multiple": size_multiple},
-        "split": {
-            "seed": None if validation_cases else seed,
-            "train": list(split.train),
-            "validation": list(split.validation),
-        },
+        "plan": plan.to_json(),
+        "split": {"seed": seed if drawn else None} | folds[0].to_json(),
+        "folds": [fold.to_json() for fold in folds],
         "cases": [
             _describe(case, facts[case.identifier], shape) for case, shape in zip(dataset.cases, shapes, strict=True)
         ],
     }
+    replace(report, plan=plan).write(work)
+    write_json(work / SPLITS, folds_to_nnunet(folds))
     write_json(work / "dataset.json", content)
     return open_work(work)
 
@@ -130,6 +190,8 @@ def open_work(work: Path) -> PreparedDataset:
 
 
 def _from_json(work: Path, content: Mapping[str, Any]) -> PreparedDataset:
+    plan = Plan.from_json(content["plan"])
+    split = Split.from_json(content["split"])
     return PreparedDataset(
         folder=work,
         name=content["name"],
@@ -137,10 +199,14 @@ def _from_json(work: Path, content: Mapping[str, Any]) -> PreparedDataset:
         labels={entry["value"]: entry["name"] for entry in content["labels"]},
         ignore_label=content["ignore_label"],
         preprocessing=PreprocessingSpec.from_json(content["preprocessing"]),
-        patch_size=tuple(content["plan"]["patch_size"]),
-        split=Split(tuple(content["split"]["train"]), tuple(content["split"]["validation"])),
+        patch_size=plan.patch_size,
+        split=split,
         split_seed=content["split"]["seed"],
         sources={case["identifier"]: tuple(Path(file) for file in case["files"]) for case in content["cases"]},
+        regions=tuple(Region.from_json(entry) for entry in content.get("regions", ())),
+        reading=Reading.from_json(content["reading"]) if "reading" in content else AS_STORED,
+        plan=plan,
+        folds=tuple(Split.from_json(entry) for entry in content.get("folds", ())) or (split,),  # older: one split
     )
 
 
@@ -153,6 +219,34 @@ def _make_empty(work: Path) -> None:
         raise ConfigError(f"cannot make the work folder {work}: {problem.strerror or problem}") from problem
 
 
+def _findings(
+    dataset: RawDataset,
+    facts: Mapping[str, CaseFacts],
+    problems: Mapping[str, str],
+    labels: Mapping[int, str],
+    folds: Sequence[Split],
+) -> list[Finding]:
+    unusable = [Finding("error", "cannot be used", (case,), f"{case}: {text}") for case, text in problems.items()]
+    complete = [] if problems else find_faults(dataset, facts, labels, folds)  # half a data set lacks labels, and more
+    return [*unusable, *complete]
+
+
+def _refuse_faults(report: QualityReport, work: Path, strict: bool) -> None:
+    refused = [finding for finding in report.findings if strict or finding.severity == "error"]
+    if not refused:
+        return
+    page = report.write(work)
+    shown = "\n  ".join(finding.message for finding in refused[:MESSAGES_SHOWN])
+    more = f"\n  and {len(refused) - MESSAGES_SHOWN} more" if len(refused) > MESSAGES_SHOWN else ""
+    unusable = sum(finding.kind == "cannot be used" for finding in refused)
+    title = (
+        f"{unusable} of {len(report.dataset.cases)} cases cannot be used"
+        if unusable
+        else f"the data set has {len(refused)} fault(s)"
+    )
+    raise ImageError(f"{title}:\n  {shown}{more}\n{page} shows them all")
+
+
 def _name_labels(dataset: RawDataset, facts: Mapping[str, CaseFacts]) -> dict[int, str]:
     """Names for 1..N.
 
@@ -161,31 +255,50 @@ def _name_labels(dataset: RawDataset, facts: Mapping[str, CaseFacts]) -> dict[in
     """
     found = {value for case in facts.values() for value in case.label_voxels} - {0, dataset.ignore_label}
     names = dict(dataset.label_names) if dataset.label_names is not None else {v: f"label {v}" for v in sorted(found)}
+    if len(facts) < len(dataset.cases):
+        return names  # the cases that cannot be read may have the others
     if not names or not found:
         raise ConfigError("no case has a labelled voxel; there is nothing to learn")
     if sorted(names) != list(range(1, len(names) + 1)):
-        raise ConfigError(f"the labels are {sorted(names)}; expected 1 to {len(names)} without gaps: renumber them")
+        raise ConfigError(
+            f"the labels are {sorted(names)}; expected 1 to {len(names)} without gaps: renumber them, "
+            "or let --renumber do it"
+        )
     if dataset.ignore_label is not None and dataset.ignore_label <= len(names):
         raise ConfigError(f"the ignore label is {dataset.ignore_label}; expected a value above {len(names)}")
     return {value: names[value] for value in sorted(names)}
 
 
-def _split(dataset: RawDataset, fraction: float, validation: Sequence[str], seed: int) -> Split:
+def _folds(
+    dataset: RawDataset, fraction: float, validation: Sequence[str], splits_file: Path | None, seed: int
+) -> tuple[Split, ...]:
     patient_of = {case.identifier: case.patient for case in dataset.cases}
-    return split_by_list(patient_of, validation) if validation else split_by_patient(patient_of, fraction, seed)
+    if validation and splits_file is not None:
+        raise ConfigError("validation cases and a file of splits were given; choose one")
+    if splits_file is not None:
+        return read_folds(splits_file, patient_of)
+    return (split_by_list(patient_of, validation),) if validation else folds_by_patient(patient_of, fraction, seed)
+
+
+def _planned_spacing(spec: PreprocessingSpec) -> tuple[float, float, float]:
+    """Of the prepared arrays' axes; an axis that keeps what a case has counts as one millimetre."""
+    first, second, third = (wanted or 1.0 for wanted in spec.spacing_mm or (None,) * 3)
+    return first, second, third
 
 
 def _prepare_case(
-    case: RawCase, spec: PreprocessingSpec, folder: Path, seed: int, ignore_label: int | None
+    case: RawCase, dataset: RawDataset, spec: PreprocessingSpec, folder: Path, seed: int
 ) -> tuple[int, ...]:
-    images, labels = read_case(case)
+    images, labels = read_case(case, dataset.reading)
     # headers were compared with a tolerance; from here on all lie on the grid of the first channel
     prepared = preprocess([images[0].with_array(image.array) for image in images], spec)
     prepared_labels = preprocess_labels(images[0].with_array(labels.array.astype(np.uint8)), prepared)
     array = prepared_labels.astype(np.uint8)
     write_array(folder / f"{case.identifier}.image.npy", np.ascontiguousarray(prepared.array, dtype=np.float32))
     write_array(folder / f"{case.identifier}.labels.npy", np.ascontiguousarray(array))
-    write_array(folder / f"{case.identifier}.foreground.npy", sample_foreground(array, seed, ignore_label))
+    corrected = corrected_voxels(case, images[0], prepared, FOREGROUND_VOXELS, seed)
+    foreground = np.concatenate([corrected, sample_foreground(array, seed, dataset.ignore_label)])
+    write_array(folder / f"{case.identifier}.foreground.npy", foreground)
     return array.shape
 
 
