@@ -21,6 +21,7 @@ from .errors import BundleError, ConfigError, MambaSegmentError, ResourceError
 from .importing.cli import add_parser as _add_import
 from .openmp import let_waiting_threads_sleep
 from .progress import Progress
+from .review.cli import add_parser as _add_compare
 from .worker.cli import add_parser as _add_worker
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_segment(commands)
     _add_batch(commands)
     _add_models(commands)
+    _add_compare(commands)
     _add_doctor(commands)
     _add_demo(commands)
     _add_worker(commands)
