@@ -11,14 +11,15 @@ from .registry import architecture_named, build_model
 
 
 def enlarged_patch(network: nn.Module, planned: Sequence[int]) -> tuple[int, ...]:
-    """Voxels (K, J, I), or (J, I) for a network of two dimensions, each enlarged to the multiple that it needs.
+    """Voxels (K, J, I), or (J, I) for a network of two dimensions, each enlarged to the multiple that its axis needs.
 
     Args:
         planned: (K, J, I), from the data alone.
     """
     structure: Any = network
-    dims, multiple = structure.config.spatial_dims, structure.size_multiple
-    return tuple(-(-size // multiple) * multiple for size in planned[-dims:])
+    dims = structure.config.spatial_dims
+    multiples = getattr(structure.config, "size_multiples", (structure.size_multiple,) * dims)
+    return tuple(-(-size // multiple) * multiple for size, multiple in zip(planned[-dims:], multiples, strict=True))
 
 
 def with_input_size(

@@ -61,6 +61,18 @@ def test_the_decathlon_writes_labels_the_other_way_round(tmp_path):
     assert (dataset.name, dataset.channels, dataset.label_names) == ("Hippocampus", ("MRI",), {1: "Anterior"})
 
 
+def test_regions(tmp_path):
+    labels = {"background": 0, "whole tumour": [1, 2, 3], "core": [2, 3], "enhancing": 3}
+    content = {"channel_names": {"0": "T1"}, "labels": labels, "regions_class_order": [1, 2, 3]}
+    dataset = find_dataset(nnunet(tmp_path, content, ["p_0000.nii.gz"], ["p.nii.gz"]))
+    assert [(r.name, r.labels, r.value) for r in dataset.regions] == [
+        ("whole tumour", (1, 2, 3), 1),
+        ("core", (2, 3), 2),
+        ("enhancing", (3,), 3),
+    ]
+    assert dataset.label_names == {1: "whole tumour", 2: "core", 3: "enhancing"}
+
+
 def test_patients_from_names(tmp_path):
     touch(tmp_path / "images", "s01_a.nii.gz", "s01_b.nii.gz", "s02_a.nii.gz")
     touch(tmp_path / "labels", "s01_a.nii.gz", "s01_b.nii.gz", "s02_a.nii.gz")
@@ -115,7 +127,7 @@ def test_the_same_case_twice(tmp_path):
     ("content", "message"),
     [
         ({"channel_names": {"0": "T1"}}, "has no 'labels'"),
-        ({"labels": {"whole": [1, 2], "core": 2}}, "label 'whole' is a region"),
+        ({"labels": {"whole": [1, 2], "core": 2}}, r"regions_class_order is None; expected .* each of 2 regions"),
         ({"labels": {"background": 0, "tumour": "x"}}, "has no number"),
         ({"labels": {"a": 1}, "channel_names": {"0": "T1", "1": "T2"}}, "names 2 channels, but cases have 1 image"),
     ],

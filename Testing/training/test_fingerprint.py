@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 from mambasegment_training.dataset import RawDataset
-from mambasegment_training.fingerprint import CaseFacts, decide_preprocessing, plan_patch
+from mambasegment_training.fingerprint import CaseFacts, decide_preprocessing
 
-from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.normalization import Normalization
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -57,19 +56,3 @@ def test_masked_images_are_normalised_within_the_mask():
     assert decide_preprocessing(dataset(), [facts()]).normalization == (Normalization("zscore"),)
     masked = decide_preprocessing(dataset(), [facts(zero_fraction=0.6)])
     assert masked.normalization == (Normalization("zscore_nonzero"),)
-
-
-def test_the_patch_holds_the_median_case():
-    assert plan_patch([(30, 50, 33), (34, 51, 36), (36, 52, 37)], 8) == (40, 56, 40)
-    assert plan_patch([(34, 51, 36)], 16) == (48, 64, 48)
-
-
-def test_the_longest_edges_give_way_to_the_limit():
-    assert plan_patch([(512, 512, 64)], 8) == (176, 184, 64)  # 184 * 184 * 64 is above 128 ** 3
-    assert plan_patch([(1000, 1000, 1000)], 32) == (128, 128, 128)
-
-
-@pytest.mark.parametrize("multiple", [0, -8])
-def test_a_multiple_that_makes_no_sense(multiple):
-    with pytest.raises(ConfigError, match="expected 1 or more"):
-        plan_patch([(10, 10, 10)], multiple)

@@ -1,8 +1,11 @@
 """The network of a run, the patch it sees, and what is held still at first."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from mambasegment_training.network import HeldStill, build_network, patch_size_of, planned_patch_size
+from mambasegment_training.plan import plan_networks
 from torch import nn
 
 from MambaSegmentLib.errors import ConfigError, ShapeError
@@ -37,8 +40,46 @@ def test_umamba_enc_is_built_for_the_patch_that_it_sees(prepared, tiny_config):
 
     assert sizes() == ((16, 16, 16), (16, 16, 16))
     assert sizes({"patch_size": [8, 16, 24]}) == ((8, 16, 24), (8, 16, 24))
-    assert sizes(spatial_dims=2, strides=[1, 3, 2]) == ((18, 18), (18, 18))
+    assert sizes(spatial_dims=2, strides=[1, 3, 2]) == ((18, 12), (18, 12))  # the slices are 14 x 10
     assert sizes(input_size=[16, 16, 16]) == ((16, 16, 16), (16, 16, 16))
+
+
+@pytest.mark.parametrize("name", ["umamba_bot", "umamba_enc", "resenc_unet", "mambaclinix"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_stages_that_a_recipe_leaves_open_come_from_the_plan(prepared, tiny_config, name, dims):
+    config = tiny_config(network={"name": name, "options": {"spatial_dims": dims}}, augment={})
+    built = build_network(prepared, config)
+    topology = prepared.plan.topologies[dims]
+    assert built.config.features_per_stage == topology.features_per_stage == (32, 64)
+    assert built.config.strides == topology.strides
+    assert patch_size_of(built, prepared, config) == topology.patch_size == (12, 14, 10)[-dims:]
+    assert built(torch.zeros(1, 1, *topology.patch_size)).shape == (1, 3, *topology.patch_size)
+
+
+def test_stages_of_the_recipe_win(prepared, tiny_config):
+    network = {"name": "resenc_unet", "options": {"features_per_stage": [8, 16]}}
+    built = build_network(prepared, tiny_config(network=network, augment={}))
+    assert built.config.features_per_stage == (8, 16)
+    assert built.config.strides == prepared.plan.topologies[3].strides
+
+
+def test_data_that_were_prepared_without_nnunet(prepared, tiny_config):
+    """Networks with stages of their own train; the others say what to do."""
+    bare = replace(prepared, plan=replace(prepared.plan, topologies={}, planner="built-in"))
+    assert planned_patch_size(bare, tiny_config()) == (16, 16, 16)
+    with pytest.raises(ConfigError, match=r"umamba_bot takes features_per_stage.* pip install --no-deps"):
+        build_network(bare, tiny_config(network={"name": "umamba_bot", "options": {}}))
+
+
+def test_single_slices(prepared, tiny_config):
+    """Networks of either dimension are built for two; one that was set to three is refused."""
+    flat = replace(prepared, patch_size=(1, 16, 16), plan=plan_networks([(1, 14, 10)], (1.0, 1.0, 1.0), 3))
+    assert planned_patch_size(flat, tiny_config(network={"name": "resenc_unet", "options": {}}, augment={})) == (14, 10)
+    light = {"name": "lightm_unet", "options": {"init_filters": 8}}
+    assert planned_patch_size(flat, tiny_config(network=light, augment={})) == (16, 16)
+    for network in ({"name": "resenc_unet", "options": {"spatial_dims": 3}}, tiny_config().network.__dict__):
+        with pytest.raises(ConfigError, match="holds single slices"):
+            planned_patch_size(flat, tiny_config(network=network, augment={}))
 
 
 def test_a_given_patch_is_kept(patch_of):

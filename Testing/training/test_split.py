@@ -3,7 +3,15 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mambasegment_training.split import Split, split_by_list, split_by_patient
+from mambasegment_training.split import (
+    Split,
+    folds_by_patient,
+    folds_to_nnunet,
+    read_folds,
+    split_by_list,
+    split_by_patient,
+)
+from mambasegment_training.storage import write_json
 
 from MambaSegmentLib.errors import ConfigError
 
@@ -61,3 +69,46 @@ def test_a_split_by_names():
 def test_names_that_make_no_split(names, message):
     with pytest.raises(ConfigError, match=message):
         split_by_list(CASES, names)
+
+
+@given(patients, st.floats(0.1, 0.5), st.integers(0, 2**31))
+def test_folds_share_the_cases(patient_of, fraction, seed):
+    if len(set(patient_of.values())) < 2:
+        return
+    folds = folds_by_patient(patient_of, fraction, seed)
+    assert folds[0] == split_by_patient(patient_of, fraction, seed)
+    assert sorted(case for fold in folds for case in fold.validation) == sorted(patient_of)  # each once
+    for fold in folds:
+        assert fold.train
+        assert fold.validation
+        assert not {patient_of[case] for case in fold.train} & {patient_of[case] for case in fold.validation}
+
+
+def test_a_fifth_makes_five_even_folds():
+    folds = folds_by_patient({f"case{n}": f"case{n}" for n in range(52)}, 0.2, 7)
+    assert [len(fold.validation) for fold in folds] == [10, 11, 11, 10, 10]
+
+
+def test_splits_of_nnunet_are_read_as_they_are_written(tmp_path):
+    patient_of = {f"case{n}": f"p{n // 2}" for n in range(10)}
+    folds = folds_by_patient(patient_of, 0.2, 7)
+    write_json(tmp_path / "splits_final.json", folds_to_nnunet(folds))
+    assert read_folds(tmp_path / "splits_final.json", patient_of) == folds
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"train": ["a"]}, "expected a list of"),
+        ([{"train": ["a"], "validation": ["b"]}], "split 0 is .* expected lists of case names as train and val"),
+        ([{"train": ["a"], "val": ["x"]}], "split 0 names the case 'x', which is not in the data set"),
+        (
+            [{"train": ["a"], "val": ["c"]}, {"train": ["b"], "val": ["a"]}],
+            "split 1: patient 'P' has cases in training",
+        ),
+    ],
+)
+def test_splits_that_make_no_sense(tmp_path, content, message):
+    write_json(tmp_path / "splits.json", content)
+    with pytest.raises(ConfigError, match=message):
+        read_folds(tmp_path / "splits.json", {"a": "P", "b": "P", "c": "Q"})

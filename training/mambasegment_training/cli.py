@@ -73,9 +73,13 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument("--label", action="append", default=[], metavar="VALUE=NAME", help="name a label; repeatable")
     parser.add_argument("--validation-fraction", type=float, default=0.2, metavar="F", help="default: %(default)s")
     parser.add_argument("--validation-cases", default="", metavar="A,B,…", help="instead of a drawn split")
+    parser.add_argument("--splits", type=Path, metavar="FILE", help="such as nnU-Net's splits_final.json, instead")
     parser.add_argument("--seed", type=int, default=20240917, help="of the split; default: %(default)s")
     parser.add_argument("--orientation", metavar="CODE", help="such as RAS, or 'as stored'; default: the most frequent")
     parser.add_argument("--size-multiple", type=int, default=8, help="patch edges divide by it; default: %(default)s")
+    parser.add_argument(
+        "--patch-size", action="append", default=[], metavar="K,J,I", help="instead of the planned one; J,I for slices"
+    )
     parser.set_defaults(run=_prepare)
 
 
@@ -98,13 +102,26 @@ def _add_fit(commands: Any) -> None:
 
 
 def _add_export(commands: Any) -> None:
-    parser = commands.add_parser("export", help="write the best weights of a run as a model file")
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder made by `fit`")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors")
+    parser = commands.add_parser("export", help="write the best weights of a run, or of several folds, as a model")
+    parser.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="folder made by `fit`; several, or one of fold_0, fold_1 …: folds",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="FILE.safetensors, or a folder")
+    parser.add_argument(
+        "--layout",
+        choices=("bundle", "nnunet"),
+        default="bundle",
+        help="nnunet: a folder that nnU-Net's predictor reads",
+    )
     parser.add_argument("--half", action="store_true", help="store the weights in 16 bits: half the size")
     parser.add_argument("--card", type=Path, metavar="FILE", help="TOML whose [card] replaces the run's, e.g. a recipe")
     parser.add_argument("--date", metavar="YYYY-MM-DD", help="of the training; default: as noted by the run")
     parser.add_argument("--device", default="auto", help="for measuring the model; default: %(default)s")
+    parser.add_argument("--no-cost", action="store_true", help="do not measure seconds and memory for the card")
     parser.set_defaults(run=_export)
 
 
@@ -118,13 +135,16 @@ def _prepare(arguments: argparse.Namespace) -> None:
         label_names=_parse_labels(arguments.label),
         validation_fraction=arguments.validation_fraction,
         validation_cases=[name.strip() for name in arguments.validation_cases.split(",") if name.strip()],
+        splits_file=arguments.splits,
         seed=arguments.seed,
         orientation=arguments.orientation,
         size_multiple=arguments.size_multiple,
+        patches=_parse_patches(arguments.patch_size),
         progress=_show_progress,
     )
     split = dataset.split
-    print(f"{len(split.train)} cases for training, {len(split.validation)} for validation in {arguments.output}")
+    folds = f"the first of {len(dataset.folds)} folds has " if len(dataset.folds) > 1 else ""
+    print(f"{folds}{len(split.train)} cases for training, {len(split.validation)} for validation in {arguments.output}")
     print(f"labels {dataset.labels}, patch {dataset.patch_size}, preprocessing {dataset.preprocessing.to_json()}")
 
 
@@ -174,14 +194,17 @@ def _fit(arguments: argparse.Namespace) -> None:
 
 def _export(arguments: argparse.Namespace) -> None:
     from .export import export
+    from .nnunet_layout import export_nnunet
 
-    manifest = export(
-        arguments.run_folder,
+    write = export if arguments.layout == "bundle" else export_nnunet
+    manifest = write(
+        arguments.runs,
         arguments.output,
         half=arguments.half,
         card_file=arguments.card,
         date=arguments.date,
         device=arguments.device,
+        with_cost=not arguments.no_cost,
     )
     dice = manifest.training["metrics"]["dice"]
     per_label = ", ".join(f"{entry['name']} {_number(entry['mean'])}" for entry in dice["labels"])
@@ -200,6 +223,16 @@ def _parse_labels(texts: Sequence[str]) -> dict[int, str] | None:
             raise ConfigError(f"--label {text!r}: expected VALUE=NAME, such as 1=liver")
         labels[int(value)] = name.strip()
     return labels or None
+
+
+def _parse_patches(texts: Sequence[str]) -> dict[int, tuple[int, ...]]:
+    patches = {}
+    for text in texts:
+        sizes = text.replace("x", ",").split(",")
+        if len(sizes) not in (2, 3) or not all(size.strip().isdigit() and int(size) > 0 for size in sizes):
+            raise ConfigError(f"--patch-size {text!r}: expected K,J,I such as 40,56,40, or J,I for slices")
+        patches[len(sizes)] = tuple(int(size) for size in sizes)
+    return patches
 
 
 def _cancel_on_signals(cancel: CancelToken) -> None:

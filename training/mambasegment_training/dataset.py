@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from MambaSegmentLib.errors import ConfigError, ImageError
+from MambaSegmentLib.manifest import Region
 
 from .storage import read_json
 
@@ -34,6 +35,7 @@ class RawDataset:
     channels: one name per image file of a case.
     label_names: value -> name without background; None where the data set does not say.
     ignore_label: value of voxels that nobody labelled, if any.
+    regions: what the network shall mark instead of single labels, each for itself; empty where there are none.
     """
 
     name: str
@@ -41,6 +43,7 @@ class RawDataset:
     label_names: Mapping[int, str] | None
     ignore_label: int | None
     cases: tuple[RawCase, ...]
+    regions: tuple[Region, ...] = ()
 
 
 def find_dataset(folder: Path, patient_pattern: str | None = None) -> RawDataset:
@@ -78,27 +81,46 @@ def _find_nnunet(folder: Path, patient_pattern: str | None) -> RawDataset:
     channels = tuple(str(named[key]) for key in sorted(named, key=int)) or _default_channels(len(cases[0].images))
     if len(channels) != len(cases[0].images):
         raise ConfigError(f"{path} names {len(channels)} channels, but cases have {len(cases[0].images)} image files")
-    label_names, ignore_label = _nnunet_labels(content["labels"], path)
+    groups = _nnunet_labels(content["labels"], path)
+    ignored = groups.pop("ignore", (None,))
+    regions = _nnunet_regions(groups, content.get("regions_class_order"), path)
     name = str(content.get("name") or re.sub(r"^Dataset\d+_", "", folder.resolve().name))
-    return RawDataset(name, channels, label_names, ignore_label, cases)
+    return RawDataset(name, channels, _label_names(groups), ignored[0], cases, regions)
 
 
-def _nnunet_labels(content: Any, path: Path) -> tuple[dict[int, str], int | None]:
-    """Read both generations of nnU-Net: {"liver": 1} and the decathlon's {"1": "liver"}."""
+def _nnunet_labels(content: Any, path: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> its values, without background; {"liver": 1}, {"whole": [1, 2]} or the decathlon's {"1": "liver"}."""
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: labels is {content!r}; expected an object such as {{'background': 0, 'liver': 1}}")
-    names: dict[int, str] = {}
+    groups: dict[str, tuple[int, ...]] = {}
     for key, value in content.items():
-        if isinstance(value, list):
-            raise ConfigError(f"{path}: label {key!r} is a region {value}; overlapping regions cannot be trained yet")
-        number, name = (key, value) if str(key).isdigit() and not str(value).isdigit() else (value, key)
+        turned = str(key).isdigit() and isinstance(value, str) and not value.isdigit()
+        name, numbers = (value, key) if turned else (key, value)
         try:
-            names[int(number)] = str(name)
+            group = tuple(int(number) for number in (numbers if isinstance(numbers, list) else [numbers]))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{path}: label {key!r}: {value!r} has no number") from error
-    ignored = [value for value, name in names.items() if name == "ignore"]
-    names = {value: name for value, name in sorted(names.items()) if value != 0 and value not in ignored}
-    return names, ignored[0] if ignored else None
+        if group != (0,):
+            groups[str(name)] = group
+    return groups
+
+
+def _nnunet_regions(groups: Mapping[str, tuple[int, ...]], order: Any, path: Path) -> tuple[Region, ...]:
+    """Empty unless a label unites several values; then each label is a region, painted in the order of the file."""
+    if all(len(group) == 1 for group in groups.values()):
+        return ()
+    if not isinstance(order, list) or len(order) != len(groups) or not all(type(value) is int for value in order):
+        raise ConfigError(
+            f"{path}: regions_class_order is {order!r}; expected a label value for each of {len(groups)} regions, "
+            f"which paints {', '.join(groups)}"
+        )
+    return tuple(Region(name, group, value) for (name, group), value in zip(groups.items(), order, strict=True))
+
+
+def _label_names(groups: Mapping[str, tuple[int, ...]]) -> dict[int, str]:
+    """Each value by the smallest group that holds it, as a region of several values has no value of its own."""
+    largest_first = sorted(groups.items(), key=lambda entry: -len(entry[1]))
+    return dict(sorted({value: name for name, group in largest_first for value in group}.items()))
 
 
 def _volumes_in(folder: Path) -> dict[str, Path]:

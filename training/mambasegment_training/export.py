@@ -1,79 +1,122 @@
-"""From a run to a model file: the best weights, the card, and what the training was."""
+"""From runs to a model file: the best weights of each fold, the card, and what the training was."""
 
 import datetime
 import tempfile
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import nn
 
 from MambaSegmentLib.bundle import Manifest, read_bundle, write_bundle
 from MambaSegmentLib.devices import choose_device
 from MambaSegmentLib.errors import BundleError, ConfigError
 from MambaSegmentLib.quality import QUALITIES, mirrorings_for
 
+from . import parity
 from .card import Card, card_from_table, channels_of, read_card, segments_of
-from .checkpoint import load_weights
+from .cost import measure_cost
 from .data import CaseStore
 from .network import network_options, planned_patch_size
-from .prepare import PreparedDataset, open_work
-from .run_folder import BEST, RunRecord, read_pretrained, read_run, software_versions
+from .parity import Parity
+from .run_folder import software_versions
+from .trained_fold import TrainedFold, mirror_axes_of, read_folds
 from .validate import lowest_per_label, mean_per_label, overall, validate
 
 # not the file's name: it is a path of somebody's computer, and the checksum says which file it was
 _TOLD_OF_PRETRAINED = ("sha256", "encoder_only", "freeze_epochs", "parameters_loaded", "parameters_total")
+_ONE_RUN = "the validation cases, which also chose the best weights"
+_FOLDS = (
+    "each fold's own validation cases, which also chose its best weights; what averaging the folds adds is not in it"
+)
+
+Scores = Mapping[str, Mapping[int, float | None]]
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A model that was measured and is ready to be written, in whatever layout.
+
+    Attributes:
+        manifest: with all that was measured.
+        folds: the runs it is made of.
+    """
+
+    manifest: Manifest
+    folds: tuple[TrainedFold, ...]
 
 
 def export(
-    run: Path,
+    runs: Path | Sequence[Path],
     output: Path,
     *,
     half: bool = False,
     card_file: Path | None = None,
     date: str | None = None,
     device: str = "auto",
+    with_cost: bool = True,
 ) -> Manifest:
-    """Write the weights of a run's best validation as a model file.
+    """Write the weights of the best validation of one run, or of several that are folds of one model.
 
-    The file is read back and its Dice on the run's validation cases measured, so the card tells what this very file
-    does, 16-bit weights included.
+    The model is written to a temporary file first and read back: what it computes is compared with the checkpoints, and
+    its Dice on the validation cases of each run measured, so the card tells what this very file does, 16-bit weights
+    included.
 
     Args:
         output: ends in .safetensors; its name is the model's unless the card has one.
         half: store the weights in 16 bits.
-        card_file: TOML whose `[card]` table replaces the one the run was started with.
-        date: of the training, YYYY-MM-DD; None takes the day the run noted.
+        card_file: TOML whose `[card]` table replaces the one the first run was started with.
+        date: of the training, YYYY-MM-DD; None takes the day the last run noted.
         device: for measuring.
+        with_cost: measure seconds and memory as well, in a process of its own.
     Returns:
         The description as written, with its checksum.
     Raises:
-        ConfigError: no run, no validated weights yet, a card that does not fit the data, or no date.
-        BundleError: the file cannot be written.
+        ConfigError: no run, no validated weights yet, runs that do not belong together, a card that does not fit the
+            data, or no date.
+        BundleError: the file cannot be written, or would not compute what the checkpoints do.
     """
-    _check_target(output)
-    record = read_run(run)
-    dataset = open_work(record.work)
-    card = card_from_table(record.config.card) if card_file is None else read_card(card_file)
-    date = _check_date(date or record.date)
-    if not (run / BEST).is_file():
-        raise ConfigError(f"{run} has no validated weights yet; let it train until its first validation")
-    weights, facts = load_weights(run / BEST)
-    pretrained = None if record.config.pretrained.file is None else read_pretrained(run)
-    manifest = _describe(card, record, dataset, output.stem)
-    dice = _measure(manifest, weights, record, dataset, half=half, device=device)
-    described = replace(
-        manifest,
-        quality_modes=_quality_modes(dice),
-        training=_training_facts(card, record, dataset, facts, dice[QUALITIES[0]], date, pretrained),
-    )
-    return write_bundle(output, described, [weights], half=half)
+    check_target(output)
+    draft = make_draft(runs, output.stem, half, card_file, date, device, with_cost)
+    return write_bundle(output, draft.manifest, [fold.weights for fold in draft.folds], half=half)
 
 
-def _describe(card: Card, record: RunRecord, dataset: PreparedDataset, default_name: str) -> Manifest:
+def make_draft(
+    runs: Path | Sequence[Path],
+    default_name: str,
+    half: bool = False,
+    card_file: Path | None = None,
+    date: str | None = None,
+    device: str = "auto",
+    with_cost: bool = True,
+) -> Draft:
+    """All of `export` but the writing."""
+    if date is not None:
+        _check_date(date)
+    folds = read_folds([runs] if isinstance(runs, Path) else list(runs))
+    card = card_from_table(folds[0].record.config.card) if card_file is None else read_card(card_file)
+    date = _check_date(date or _latest_date(folds))
+    manifest = _describe(card, folds[0], default_name)
+    chosen = choose_device(device)
+    with _written(manifest, folds, half=half) as path:
+        networks = [network.to(chosen) for network in read_bundle(path).build_networks()]
+        parities = _parities(manifest, folds, networks, chosen)
+        parity.check(parities, half=half)
+        scores = [_scores(manifest, fold, network, chosen) for fold, network in zip(folds, networks, strict=True)]
+        measured = measure_cost(path, device, _sizes(manifest, folds)) if with_cost else {}
+    dice = {quality: _summary(manifest, _pooled(scores, quality)) for quality in QUALITIES}
+    training = _training_facts(card, folds, dice[QUALITIES[0]], date)
+    training["metrics"] |= _metrics_of_folds(manifest, scores, parities)
+    described = replace(manifest, quality_modes=_quality_modes(dice), measured=measured, training=training)
+    return Draft(described, folds)
+
+
+def _describe(card: Card, fold: TrainedFold, default_name: str) -> Manifest:
     """All but the facts of the training."""
-    config = record.config
+    config, dataset = fold.record.config, fold.dataset
     return Manifest(
         name=card.name or default_name,
         version=card.version,
@@ -85,7 +128,8 @@ def _describe(card: Card, record: RunRecord, dataset: PreparedDataset, default_n
         preprocessing=dataset.preprocessing,
         patch_size=planned_patch_size(dataset, config),
         step=config.validation.tile_step,
-        mirror_axes=config.augment.mirror_axes if config.augment.enabled else (),
+        mirror_axes=mirror_axes_of(fold),
+        regions=dataset.regions,
         ignore_label=dataset.ignore_label,
         license=card.license,
         citation=card.citation,
@@ -94,43 +138,76 @@ def _describe(card: Card, record: RunRecord, dataset: PreparedDataset, default_n
     )
 
 
-def _measure(
-    manifest: Manifest,
-    weights: Mapping[str, Tensor],
-    record: RunRecord,
-    dataset: PreparedDataset,
-    *,
-    half: bool,
-    device: str,
-) -> dict[str, dict[str, Any]]:
-    """Dice of the model as it is read from a file, on the run's validation cases, at each quality."""
+@contextmanager
+def _written(manifest: Manifest, folds: Sequence[TrainedFold], *, half: bool) -> Iterator[Path]:
+    """The model as a file that goes away again."""
     with tempfile.TemporaryDirectory(prefix="mambatrain-") as folder:
         path = Path(folder) / "model.safetensors"
-        write_bundle(path, manifest, [weights], half=half)
-        (network,) = read_bundle(path).build_networks()
-    chosen = choose_device(device)
-    network = network.to(chosen)
-    limit_bytes = record.config.data.memory_limit_gib * 2**30
-    store = CaseStore(dataset.folder / "cases", dataset.split.validation, limit_bytes)
+        write_bundle(path, manifest, [fold.weights for fold in folds], half=half)
+        yield path
+
+
+def _parities(
+    manifest: Manifest, folds: Sequence[TrainedFold], networks: Sequence[nn.Module], device: torch.device
+) -> dict[str, Parity]:
+    """Of each fold on its smallest validation case."""
+    parities = {}
+    for number, (fold, network) in enumerate(zip(folds, networks, strict=True)):
+        store = _validation_store(fold)
+        smallest = min(store.identifiers, key=lambda name: store[name].labels.size)
+        parities[f"fold {number}"] = parity.compare(
+            network,
+            fold.checkpoint_network(),
+            store[smallest].image,
+            outputs=len(manifest.class_values),
+            patch_size=manifest.patch_size,
+            step=manifest.step,
+            device=device,
+            overlapping=bool(manifest.regions),
+        )
+    return parities
+
+
+def _scores(manifest: Manifest, fold: TrainedFold, network: nn.Module, device: torch.device) -> dict[str, Scores]:
+    """Dice of a fold on its validation cases, by quality."""
     return {
-        quality: _summary(
-            manifest,
-            validate(
-                network,
-                store,
-                list(dataset.labels),
-                manifest.patch_size,
-                chosen,
-                ignore_label=dataset.ignore_label,
-                tile_step=manifest.step,
-                mirrorings=mirrorings_for(quality, manifest.mirror_axes),
-            ),
+        quality: validate(
+            network,
+            _validation_store(fold),
+            list(fold.dataset.labels),
+            manifest.patch_size,
+            device,
+            ignore_label=fold.dataset.ignore_label,
+            tile_step=manifest.step,
+            mirrorings=mirrorings_for(quality, manifest.mirror_axes),
         )
         for quality in QUALITIES
     }
 
 
-def _summary(manifest: Manifest, scores: Mapping[str, Mapping[int, float | None]]) -> dict[str, Any]:
+def _validation_store(fold: TrainedFold) -> CaseStore:
+    limit_bytes = fold.record.config.data.memory_limit_gib * 2**30
+    return CaseStore(fold.dataset.folder / "cases", fold.split.validation, limit_bytes)
+
+
+def _sizes(manifest: Manifest, folds: Sequence[TrainedFold]) -> list[tuple[int, ...]]:
+    """What the cost is measured on: one patch, and the validation case of median size."""
+    patch = manifest.patch_size if len(manifest.patch_size) == 3 else (1, *manifest.patch_size)
+    store = _validation_store(folds[0])
+    shapes = sorted(
+        (store[name].labels.shape for name in store.identifiers),
+        key=lambda shape: (shape[0] * shape[1] * shape[2], shape),
+    )
+    median = shapes[len(shapes) // 2]
+    return [patch, tuple(max(sizes) for sizes in zip(patch, median, strict=True))]
+
+
+def _pooled(scores: Sequence[Mapping[str, Scores]], quality: str) -> Scores:
+    """Of all folds together; each case has one, since folds validate on different cases."""
+    return {case: labels for fold in scores for case, labels in fold[quality].items()}
+
+
+def _summary(manifest: Manifest, scores: Scores) -> dict[str, Any]:
     means, lowest = mean_per_label(scores), lowest_per_label(scores)
     names = {segment.value: segment.name for segment in manifest.segments}
     return {
@@ -146,44 +223,67 @@ def _quality_modes(dice: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {quality: {"dice_difference": measured["mean"] - best} for quality, measured in dice.items()}
 
 
-def _training_facts(
-    card: Card,
-    record: RunRecord,
-    dataset: PreparedDataset,
-    best: Mapping[str, Any],
-    dice: Mapping[str, Any],
-    date: str,
-    pretrained: Mapping[str, Any] | None,
+def _metrics_of_folds(
+    manifest: Manifest, scores: Sequence[Mapping[str, Scores]], parities: Mapping[str, Parity]
 ) -> dict[str, Any]:
+    """How far the file is from its checkpoints at most, and the mean Dice of each of several folds."""
+    found = parities.values()
+    worst = Parity(max(p.largest for p in found), max(p.rms for p in found), min(p.same_labels for p in found))
+    by_fold = [_summary(manifest, fold[QUALITIES[0]])["mean"] for fold in scores]
+    return {**({} if len(scores) == 1 else {"folds": by_fold}), "parity": worst.to_json()}
+
+
+def _training_facts(card: Card, folds: Sequence[TrainedFold], dice: Mapping[str, Any], date: str) -> dict[str, Any]:
     """The `training` object: no case names and no paths, since either can name a patient or a person."""
-    config = record.config
+    first = folds[0]
+    config = first.record.config
     recipe = {key: value for key, value in config.to_json().items() if key not in ("card", "pretrained")}
-    if pretrained is not None:
-        recipe["pretrained"] = {key: pretrained[key] for key in _TOLD_OF_PRETRAINED}
+    if first.pretrained is not None:
+        recipe["pretrained"] = {key: first.pretrained[key] for key in _TOLD_OF_PRETRAINED}
+    best_epochs, best_steps = ([fold.facts[key] for fold in folds] for key in ("epoch", "step"))
     return {
-        "dataset": card.dataset or dataset.name,
-        "cases": {
-            "training": len(dataset.split.train),
-            "validation": len(dataset.split.validation),
-            "split_seed": dataset.split_seed,
-        },
+        "dataset": card.dataset or first.dataset.name,
+        "cases": _case_counts(folds),
         "loss": config.loss.name,
-        "epochs": config.epochs,
-        "best_epoch": best["epoch"],
-        "best_step": best["step"],
-        "metrics": {"dice": dict(dice), "measured_on": "the validation cases, which also chose the best weights"},
+        "epochs": max(fold.record.config.epochs for fold in folds),
+        "best_epoch": best_epochs[0] if len(folds) == 1 else best_epochs,
+        "best_step": best_steps[0] if len(folds) == 1 else best_steps,
+        "metrics": {"dice": dict(dice), "measured_on": _ONE_RUN if len(folds) == 1 else _FOLDS},
+        "checkpoints": [fold.sha256 for fold in folds],
         "recipe": recipe,
-        "software": dict(record.software) or software_versions(),
+        "software": dict(first.record.software) or software_versions(),
         "date": date,
     }
 
 
-def _check_target(output: Path) -> None:
+def _case_counts(folds: Sequence[TrainedFold]) -> dict[str, Any]:
+    first = folds[0]
+    if len(folds) == 1:
+        return {
+            "training": len(first.split.train),
+            "validation": len(first.split.validation),
+            "split_seed": first.dataset.split_seed,
+        }
+    return {
+        "training": [len(fold.split.train) for fold in folds],
+        "validation": [len(fold.split.validation) for fold in folds],
+        "all": len({*first.split.train, *first.split.validation}),
+        "split_seed": first.dataset.split_seed,
+    }
+
+
+def check_target(output: Path) -> None:
     """Refuse a target before minutes of measuring."""
     if output.suffix != ".safetensors":
         raise BundleError(f"a model is written to {output.name}, but its name must end in .safetensors")
     if not output.parent.is_dir():
         raise BundleError(f"cannot write {output}: the folder {output.parent} does not exist; create it first")
+
+
+def _latest_date(folds: Sequence[TrainedFold]) -> str | None:
+    """Of the runs; None where one did not note it."""
+    dates = [fold.record.date for fold in folds]
+    return None if None in dates else max(date for date in dates if date is not None)
 
 
 def _check_date(text: str | None) -> str:

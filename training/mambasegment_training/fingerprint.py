@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from MambaSegmentLib.errors import ConfigError, GeometryError, ImageError, MambaSegmentError
+from MambaSegmentLib.errors import GeometryError, ImageError, MambaSegmentError
 from MambaSegmentLib.image_io import read_volume
 from MambaSegmentLib.normalization import Normalization
 from MambaSegmentLib.orientation import orientation_of, turn_towards
@@ -20,7 +20,6 @@ GRID_TOLERANCE_MM = 1e-2  # headers of the same grid, written by two programs, d
 INTENSITY_SAMPLES = 10_000  # foreground voxels looked at per case and channel
 MOSTLY_EMPTY = 0.25  # share of voxels that are exactly 0 from which on the image counts as masked, as in nnU-Net
 THIN_SLICES = 3.0  # slices this much thicker than the pixels call for the 10th percentile, as in nnU-Net
-MAX_PATCH_VOXELS = 128**3
 
 
 @dataclass(frozen=True)
@@ -140,20 +139,6 @@ def decide_preprocessing(
         normalization=normalization,
         coarse_axis_order=0,
     )
-
-
-def plan_patch(shapes: Sequence[Sequence[int]], multiple: int) -> tuple[int, int, int]:
-    """A patch that holds the median prepared case, rounded up to the network's multiple, within a voxel limit.
-
-    Where the median case is larger than the limit, the longest edge gives way first.
-    """
-    if multiple < 1:
-        raise ConfigError(f"the size multiple is {multiple}; expected 1 or more")
-    median = np.median(np.asarray(shapes), axis=0)
-    patch = (np.ceil(median / multiple) * multiple).astype(int)
-    while np.prod(patch) > MAX_PATCH_VOXELS and patch.max() > multiple:
-        patch[int(np.argmax(patch))] -= multiple
-    return tuple(int(size) for size in patch)  # type: ignore[return-value]
 
 
 def _short(path: Path) -> str:

@@ -1,5 +1,7 @@
 """The network of a run and the patch it sees."""
 
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -9,17 +11,20 @@ from torch import Tensor, nn
 from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.models import build_model
 from MambaSegmentLib.models.planned_patch import enlarged_patch, with_input_size
+from MambaSegmentLib.models.registry import architecture_named
 
 from .augment import seeded
+from .compat_nnunet import INSTALL
 from .config import TrainingConfig
 from .prepare import PreparedDataset
 
+_STAGES = ("features_per_stage", "kernel_sizes", "strides")
 _INITIAL_WEIGHTS = 2  # purpose of random numbers; data.py has 0 and 1, loop.py 3
 
 
 def build_network(dataset: PreparedDataset, config: TrainingConfig) -> nn.Module:
     """The network of a run, with its initial weights: the same for the same seed."""
-    given = {"in_channels": len(dataset.channels), "num_classes": dataset.class_count}
+    given = {"in_channels": len(dataset.channels), "num_classes": dataset.output_count}
     options = network_options(dataset, config)
     clash = [name for name, value in given.items() if options[name] != value]
     if clash:
@@ -34,9 +39,52 @@ def build_network(dataset: PreparedDataset, config: TrainingConfig) -> nn.Module
 
 
 def network_options(dataset: PreparedDataset, config: TrainingConfig) -> dict[str, Any]:
-    """All options of `build_model`: those of the configuration, and what the data and the patch determine."""
-    options = {"in_channels": len(dataset.channels), "num_classes": dataset.class_count, **config.network.options}
-    return with_input_size(config.network.name, options, dataset.patch_size, config.data.patch_size)
+    """All options of `build_model`: those of the configuration, and what the data, the plan and the patch determine.
+
+    Raises:
+        ConfigError: a network that needs more than the data and the plan can tell.
+    """
+    name = config.network.name
+    options = {"in_channels": len(dataset.channels), "num_classes": dataset.output_count, **config.network.options}
+    known = {entry.name for entry in fields(architecture_named(name).config)}
+    if dataset.plan.flat and "spatial_dims" in known:
+        options.setdefault("spatial_dims", 2)
+    if _follows_plan(config):
+        options = _planned_options(dataset, name, _dimensions(name, options)) | options
+    return with_input_size(name, options, _planned_patch(dataset, config, options), config.data.patch_size)
+
+
+def _follows_plan(config: TrainingConfig) -> bool:
+    """Whether stages that the recipe leaves open are to be had from the plan."""
+    known = {entry.name for entry in fields(architecture_named(config.network.name).config)}
+    return any(option in known and option not in config.network.options for option in _STAGES)
+
+
+def _dimensions(name: str, options: Mapping[str, Any]) -> int:
+    """Of the network: an option, its default, or a fixed number."""
+    config = architecture_named(name).config
+    return int(options.get("spatial_dims", getattr(config, "spatial_dims", 3)))
+
+
+def _planned_options(dataset: PreparedDataset, name: str, dims: int) -> dict[str, Any]:
+    topology = dataset.plan.topologies.get(dims)
+    if topology is not None:
+        return topology.network_options
+    if dataset.plan.flat and dims == 3:
+        raise ConfigError(f"the data set holds single slices, and {name} here takes volumes; set spatial_dims to 2")
+    raise ConfigError(
+        f"{name} takes {', '.join(_STAGES)} from the plan, and {dataset.folder} was prepared without nnU-Net, which "
+        f"makes it: {INSTALL}, then run `mambatrain prepare` again; or give them all in network.options"
+    )
+
+
+def _planned_patch(dataset: PreparedDataset, config: TrainingConfig, options: Mapping[str, Any]) -> tuple[int, ...]:
+    """That of the plan whose stages the network has; for others, one that divides by most networks' multiples."""
+    dims = _dimensions(config.network.name, options)
+    topology = dataset.plan.topologies.get(dims)
+    if topology is not None and (dims == 2 or _follows_plan(config)):
+        return topology.patch_size
+    return dataset.patch_size[-dims:]
 
 
 def patch_size_of(network: nn.Module, dataset: PreparedDataset, config: TrainingConfig) -> tuple[int, ...]:
@@ -50,7 +98,10 @@ def patch_size_of(network: nn.Module, dataset: PreparedDataset, config: Training
     """
     structure: Any = network
     dims = structure.config.spatial_dims
-    patch = config.data.patch_size or enlarged_patch(network, dataset.patch_size)
+    options = {"spatial_dims": dims}
+    patch = config.data.patch_size or enlarged_patch(network, _planned_patch(dataset, config, options))
+    if dataset.plan.flat and dims == 3:
+        raise ConfigError(f"the data set holds single slices, and {structure.architecture_name} here takes volumes")
     if len(patch) != dims:
         expected = "(K, J, I)" if dims == 3 else "(J, I), of a slice"
         raise ConfigError(f"data.patch_size is {patch}; {structure.architecture_name} here takes {dims}: {expected}")

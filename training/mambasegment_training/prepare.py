@@ -1,25 +1,28 @@
-"""From a data set to a work folder: every case checked, preprocessed as at inference, split by patient.
+"""From a data set to a work folder: every case checked, preprocessed as at inference, split by patient, planned for.
 
-A work folder holds dataset.json (names, labels, preprocessing, plan, split, facts of each case) and, for each case,
+A work folder holds dataset.json (names, labels, preprocessing, plan, folds, facts of each case), splits_final.json (the
+folds once more, as nnU-Net reads them) and, for each case,
 cases/CASE.image.npy (float32, C x K x J x I), CASE.labels.npy (uint8, K x J x I) and CASE.foreground.npy (int32, rows
 of label, k, j, i: voxels to centre patches on).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from MambaSegmentLib.errors import ConfigError
+from MambaSegmentLib.manifest import Region
 from MambaSegmentLib.orientation import check_orientation
 from MambaSegmentLib.preprocess import PreprocessingSpec, preprocess, preprocess_labels
 from MambaSegmentLib.progress import Progress, ProgressCallback
 
 from .dataset import RawCase, RawDataset, find_dataset
-from .fingerprint import CaseFacts, decide_preprocessing, look_at_cases, plan_patch, read_case
-from .split import Split, split_by_list, split_by_patient
+from .fingerprint import CaseFacts, decide_preprocessing, look_at_cases, read_case
+from .plan import Plan, plan_networks
+from .split import Split, folds_by_patient, folds_to_nnunet, read_folds, split_by_list
 from .storage import read_json, write_array, write_json
 
 FORMAT = 1
@@ -32,8 +35,12 @@ class PreparedDataset:
 
     Attributes:
         labels: value -> name, 1 to the number of foreground classes.
-        patch_size: planned, voxels (K, J, I) of the prepared grid.
+        patch_size: planned, voxels (K, J, I) of the prepared grid; K is 1 where all cases are single slices.
+        split: the first of `folds`.
         sources: case -> its image files and, last, its label file, as absolute paths.
+        regions: outputs that overlap, where the data set asks for such; none of them is the background.
+        plan: what networks follow that take their stages from the data.
+        folds: the splits of a cross-validation, or the one that was asked for.
     """
 
     folder: Path
@@ -46,11 +53,19 @@ class PreparedDataset:
     split: Split
     split_seed: int | None
     sources: dict[str, tuple[Path, ...]]
+    regions: tuple[Region, ...] = ()
+    plan: Plan = field(kw_only=True)
+    folds: tuple[Split, ...] = field(kw_only=True)
 
     @property
     def class_count(self) -> int:
         """Foreground classes and background."""
         return len(self.labels) + 1
+
+    @property
+    def output_count(self) -> int:
+        """Of a network: one for each region, or for each class."""
+        return len(self.regions) or self.class_count
 
 
 def prepare(
@@ -61,9 +76,11 @@ def prepare(
     label_names: Mapping[int, str] | None = None,
     validation_fraction: float = 0.2,
     validation_cases: Sequence[str] = (),
+    splits_file: Path | None = None,
     seed: int = 20240917,
     orientation: str | None = None,
     size_multiple: int = 8,
+    patches: Mapping[int, Sequence[int]] | None = None,
     progress: ProgressCallback | None = None,
 ) -> PreparedDataset:
     """Make a work folder; a second call on the same folder starts over.
@@ -71,9 +88,11 @@ def prepare(
     Args:
         source: a data set as `find_dataset` knows it.
         label_names: for a data set that does not name its labels; value -> name.
-        validation_cases: instead of a drawn split.
+        validation_fraction: of the first fold; a fraction of 0.2 makes five folds.
+        validation_cases, splits_file: instead of drawn folds; the file is one as nnU-Net's splits_final.json.
         orientation: instead of the most frequent one; three letters or "as stored".
-        size_multiple: of the network that will train, for the patch size.
+        size_multiple: of networks with stages of their own, for the patch size.
+        patches: dimensions -> patch instead of the planned one.
     Raises:
         ConfigError, ImageError, GeometryError: the data set cannot be used; the message names every fault found.
     """
@@ -81,10 +100,11 @@ def prepare(
         check_orientation(orientation)
     dataset = find_dataset(source, patient_pattern)
     if label_names is not None:
-        dataset = RawDataset(dataset.name, dataset.channels, label_names, dataset.ignore_label, dataset.cases)
+        dataset = replace(dataset, label_names=label_names)
+    drawn = not validation_cases and splits_file is None
+    folds = _folds(dataset, validation_fraction, validation_cases, splits_file, seed)
     facts = look_at_cases(dataset)
     labels = _name_labels(dataset, facts)
-    split = _split(dataset, validation_fraction, validation_cases, seed)
     spec = decide_preprocessing(dataset, list(facts.values()), orientation)
     _make_empty(work)
     shapes = []
@@ -92,23 +112,24 @@ def prepare(
         shapes.append(_prepare_case(case, spec, work / "cases", seed, dataset.ignore_label))
         if progress is not None:
             progress(Progress("preprocessing", done + 1, len(dataset.cases)))
+    outputs = len(dataset.regions) or len(labels) + 1
+    plan = plan_networks(shapes, _planned_spacing(spec), outputs, size_multiple, patches)
     content = {
         "format": FORMAT,
         "name": dataset.name,
         "channels": list(dataset.channels),
         "labels": [{"value": value, "name": name} for value, name in labels.items()],
         "ignore_label": dataset.ignore_label,
+        "regions": [region.to_json() for region in dataset.regions],
         "preprocessing": spec.to_json(),
-        "plan": {"patch_size": list(plan_patch(shapes, size_multiple)), "size_multiple": size_multiple},
-        "split": {
-            "seed": None if validation_cases else seed,
-            "train": list(split.train),
-            "validation": list(split.validation),
-        },
+        "plan": plan.to_json(),
+        "split": {"seed": seed if drawn else None} | folds[0].to_json(),
+        "folds": [fold.to_json() for fold in folds],
         "cases": [
             _describe(case, facts[case.identifier], shape) for case, shape in zip(dataset.cases, shapes, strict=True)
         ],
     }
+    write_json(work / "splits_final.json", folds_to_nnunet(folds))
     write_json(work / "dataset.json", content)
     return open_work(work)
 
@@ -130,6 +151,8 @@ def open_work(work: Path) -> PreparedDataset:
 
 
 def _from_json(work: Path, content: Mapping[str, Any]) -> PreparedDataset:
+    plan = Plan.from_json(content["plan"])
+    split = Split.from_json(content["split"])
     return PreparedDataset(
         folder=work,
         name=content["name"],
@@ -137,10 +160,13 @@ def _from_json(work: Path, content: Mapping[str, Any]) -> PreparedDataset:
         labels={entry["value"]: entry["name"] for entry in content["labels"]},
         ignore_label=content["ignore_label"],
         preprocessing=PreprocessingSpec.from_json(content["preprocessing"]),
-        patch_size=tuple(content["plan"]["patch_size"]),
-        split=Split(tuple(content["split"]["train"]), tuple(content["split"]["validation"])),
+        patch_size=plan.patch_size,
+        split=split,
         split_seed=content["split"]["seed"],
         sources={case["identifier"]: tuple(Path(file) for file in case["files"]) for case in content["cases"]},
+        regions=tuple(Region.from_json(entry) for entry in content.get("regions", ())),
+        plan=plan,
+        folds=tuple(Split.from_json(entry) for entry in content.get("folds", ())) or (split,),  # older: one split
     )
 
 
@@ -170,9 +196,21 @@ def _name_labels(dataset: RawDataset, facts: Mapping[str, CaseFacts]) -> dict[in
     return {value: names[value] for value in sorted(names)}
 
 
-def _split(dataset: RawDataset, fraction: float, validation: Sequence[str], seed: int) -> Split:
+def _folds(
+    dataset: RawDataset, fraction: float, validation: Sequence[str], splits_file: Path | None, seed: int
+) -> tuple[Split, ...]:
     patient_of = {case.identifier: case.patient for case in dataset.cases}
-    return split_by_list(patient_of, validation) if validation else split_by_patient(patient_of, fraction, seed)
+    if validation and splits_file is not None:
+        raise ConfigError("validation cases and a file of splits were given; choose one")
+    if splits_file is not None:
+        return read_folds(splits_file, patient_of)
+    return (split_by_list(patient_of, validation),) if validation else folds_by_patient(patient_of, fraction, seed)
+
+
+def _planned_spacing(spec: PreprocessingSpec) -> tuple[float, float, float]:
+    """Of the prepared arrays' axes; an axis that keeps what a case has counts as one millimetre."""
+    first, second, third = (wanted or 1.0 for wanted in spec.spacing_mm or (None,) * 3)
+    return first, second, third
 
 
 def _prepare_case(
