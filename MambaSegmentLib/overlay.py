@@ -65,7 +65,13 @@ def write_overlay(
 
 
 def draw_overlay(
-    image: Volume, labels: Volume, segments: Sequence[SegmentInfo], *, title: str = "", note: str = ""
+    image: Volume,
+    labels: Volume,
+    segments: Sequence[SegmentInfo],
+    *,
+    title: str = "",
+    note: str = "",
+    focus: Volume | None = None,
 ) -> Image.Image:
     """Three planes through the centre of the segmentation, with a legend of names and volumes in mL.
 
@@ -73,6 +79,8 @@ def draw_overlay(
         image, labels: on one grid; labels hold integers, 0 is the background.
         segments: what to draw; other label values are left out.
         title, note: text above the planes, left and right.
+        focus: bool, what the planes go through and show the surroundings of, so that two pictures show the same
+            planes; None: the segments.
     Returns:
         An RGB picture, 1680 pixels wide.
     Raises:
@@ -87,7 +95,7 @@ def draw_overlay(
     turn = turn_towards(image.direction, "LPS")
     voxels, classes = turn.apply(image.array), turn.apply(labels.array)
     spacing_mm = turn.permute(image.spacing_mm[::-1])
-    drawn = np.isin(classes, [segment.value for segment in segments])
+    drawn = np.isin(classes, [s.value for s in segments]) if focus is None else turn.apply(focus.array)
     centre, box = _field_of_view(drawn, spacing_mm)
     window = _window(voxels[box])
     panels = []

@@ -15,6 +15,7 @@ from MambaSegmentLib.openmp import let_waiting_threads_sleep
 from MambaSegmentLib.progress import CancelToken, Progress
 
 from . import __version__
+from .evaluation.cli import add_parser as _add_evaluate
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_prepare(commands)
     _add_fit(commands)
     _add_export(commands)
+    _add_evaluate(commands)
     return parser
 
 

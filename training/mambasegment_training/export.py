@@ -99,7 +99,7 @@ def make_draft(
     folds = read_folds([runs] if isinstance(runs, Path) else list(runs))
     card = card_from_table(folds[0].record.config.card) if card_file is None else read_card(card_file)
     date = _check_date(date or _latest_date(folds))
-    manifest = _describe(card, folds[0], default_name)
+    manifest = describe(card, folds[0], default_name)
     chosen = choose_device(device)
     with _written(manifest, folds, half=half) as path:
         networks = [network.to(chosen) for network in read_bundle(path).build_networks()]
@@ -114,7 +114,7 @@ def make_draft(
     return Draft(described, folds)
 
 
-def _describe(card: Card, fold: TrainedFold, default_name: str) -> Manifest:
+def describe(card: Card, fold: TrainedFold, default_name: str) -> Manifest:
     """All but the facts of the training."""
     config, dataset = fold.record.config, fold.dataset
     return Manifest(
