@@ -131,7 +131,8 @@ class CaseAgreement:
     Attributes:
         structures: in the order asked for.
         accuracy: voxels, background among them, that have the right label.
-        mean_dice, mean_iou: over the single labels that either volume has, regions not counted; mean_iou is mIoU.
+        mean_dice, mean_iou: over the single labels that either volume has, or over the regions where there are only
+            such; mean_iou is mIoU.
     """
 
     structures: tuple[Agreement, ...]
@@ -163,7 +164,7 @@ def measure_agreement(
     measured = tuple(
         _measure(structure, matrix.of(structure), arrays, boxes, reference, rules) for structure in structures
     )
-    single = [agreement for agreement in measured if len(agreement.values) == 1]
+    single = [agreement for agreement in measured if len(agreement.values) == 1] or measured
     return CaseAgreement(
         measured,
         matrix.accuracy,

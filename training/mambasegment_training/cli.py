@@ -16,6 +16,7 @@ from MambaSegmentLib.progress import CancelToken, Progress
 
 from . import __version__
 from .evaluation.cli import add_parser as _add_evaluate
+from .study.cli import add_parser as _add_compare
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_fit(commands)
     _add_export(commands)
     _add_evaluate(commands)
+    _add_compare(commands)
     return parser
 
 

@@ -14,7 +14,7 @@ _STYLE = """
   --warn-back: #fdecea; --back: #ffffff; --text: #1c2024; }
 @media (prefers-color-scheme: dark) { :root { --line: #343a44; --quiet: #9aa4b2; --head: #1e232b; --bar: #6ea8f0;
   --warn: #ffb4ab; --warn-back: #3b1513; --back: #14171c; --text: #e8ebf0; } }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 2rem auto; padding: 0 1.2rem;
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1380px; margin: 2rem auto; padding: 0 1.2rem;
   background: var(--back); color: var(--text); }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 p.quiet, figcaption, td.quiet { color: var(--quiet); }

@@ -13,7 +13,7 @@ from MambaSegmentLib.files import atomic_path
 from MambaSegmentLib.image_io import read_volume
 from MambaSegmentLib.overlay import draw_overlay
 from MambaSegmentLib.review.agreement import HEADINGS, LOWER_IS_BETTER, METRICS, Agreement
-from MambaSegmentLib.review.comparison import summarise_cases
+from MambaSegmentLib.review.comparison import summarise_cases, summarise_wholes
 from MambaSegmentLib.review.comparison_files import case_document, summary_document
 from MambaSegmentLib.review.statistics_files import write_statistics
 from MambaSegmentLib.review.summary import CONFIDENCE, RESAMPLES, Summary
@@ -80,15 +80,8 @@ def evaluation_document(evaluation: Evaluation) -> dict[str, Any]:
 
 def worst_cases(evaluation: Evaluation) -> list[str]:
     """All that have a Dice, by mean Dice, the lowest first."""
-    scores = {case: record.agreement.mean_dice for case, record in evaluation.records.items()}
-    if not any(score is not None for score in scores.values()):  # of regions alone
-        scores = {case: _mean_dice(r.agreement.structures) for case, r in evaluation.records.items()}
+    scores = {case: agreement.mean_dice for case, agreement in evaluation.agreements.items()}
     return [case for _, case in sorted((score, case) for case, score in scores.items() if score is not None)]
-
-
-def _mean_dice(structures: Sequence[Agreement]) -> float | None:
-    values = [one.dice for one in structures if one.dice is not None]
-    return sum(values) / len(values) if values else None
 
 
 def _row(one: Agreement) -> dict[str, Any]:
@@ -151,10 +144,8 @@ def _page(evaluation: Evaluation, pictures: Sequence[tuple[str, Path]]) -> list[
         parts.append(page.paragraph(_SEEN, quiet=True))
     parts += [
         page.heading("Mean ± standard deviation over the cases, with 95 % confidence intervals of the mean"),
-        page.table(
-            ["", *(HEADINGS[m] for m in metrics)],
-            [[name, *(_cell(one.get(m)) for m in metrics)] for name, one in summaries.items()],
-        ),
+        page.table(["", *summaries], [[HEADINGS[m], *(_cell(s.get(m)) for s in summaries.values())] for m in metrics]),
+        page.paragraph(_wholes_text(evaluation)),
         page.paragraph(_rules_text(evaluation), quiet=True),
         page.heading("Dice of each case"),
         _dice_strips(evaluation),
@@ -172,6 +163,12 @@ def _cell(summary: Summary | None) -> str:
     if summary.ci_low is not None:
         text += f" [{summary.ci_low:.3f}, {summary.ci_high:.3f}]"
     return text + (f" (of {summary.count})" if summary.absent else "")
+
+
+def _wholes_text(evaluation: Evaluation) -> str:
+    wholes = summarise_wholes(evaluation.agreements, evaluation.patients, seed=evaluation.seed)
+    names = {"mean_dice": "mean Dice", "mean_iou": "mIoU", "accuracy": "accuracy of all voxels"}
+    return "Over all labels of a case: " + "; ".join(f"{names[key]} {_cell(one)}" for key, one in wholes.items()) + "."
 
 
 def _rules_text(evaluation: Evaluation) -> str:

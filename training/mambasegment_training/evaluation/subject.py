@@ -194,12 +194,10 @@ def _chosen(data: EvaluationData, cases: str, validation: Sequence[str]) -> tupl
 
 def _check_labels(manifest: Manifest, data: EvaluationData, path: Path) -> None:
     if manifest.regions:
-        mine, theirs = {r.name for r in manifest.regions}, set(data.regions)
-        fits = not theirs or mine == theirs
+        mine, theirs = sorted(r.name for r in manifest.regions), sorted(data.regions)
     else:
-        mine, theirs = {segment.value for segment in manifest.segments}, set(data.labels)  # type: ignore[assignment]
-        fits = not theirs or mine == theirs
-    if not fits:
+        mine, theirs = sorted(str(s.value) for s in manifest.segments), sorted(map(str, data.labels))
+    if theirs and mine != theirs:
         raise ConfigError(
             f"{path} marks {_listed(mine)}, but the labels of {data.folder} are {_listed(theirs)}; evaluate it on data "
             "labelled alike"
@@ -211,8 +209,8 @@ def _check_labels(manifest: Manifest, data: EvaluationData, path: Path) -> None:
         )
 
 
-def _listed(values: set[str] | set[int]) -> str:
-    return ", ".join(map(str, sorted(values, key=str))) or "none"
+def _listed(values: Sequence[str]) -> str:
+    return ", ".join(values) or "none"
 
 
 def weights_key(part: Part, **how: object) -> str:
