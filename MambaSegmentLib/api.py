@@ -6,13 +6,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .case import (
+    Image,
+    Images,
+    ModelSource,
+    Series,
+    Wanted,
+    check_extras,
+    images_by_channel,
+    listed_images,
+    segment_case,
+    series_of_channels,
+)
 from .errors import ConfigError, ImageError
-from .extras import NOTHING, Extras, with_statistics
-from .inputs import collected_warnings, ready_for_model
+from .extras import NOTHING, Extras
+from .inputs import collected_warnings
 from .manifest import Manifest
+from .merging import merge_segments
 from .progress import CancelToken, Progress, ProgressCallback
 from .provenance import write_sidecar
-from .roi import Roi, parse_roi
+from .quality import check_members, one_for_each
+from .roi import Roi
 from .segments import segments_named
 from .volume import Volume
 
@@ -20,9 +34,8 @@ if TYPE_CHECKING:
     from .dicom_seg import SourceSeries
     from .inference.predictor import Predictor, SegmentationResult
 
-Image = Volume | str | Path
-Images = Image | Sequence[Image] | Mapping[str, Image]
-Series = str | Sequence[str] | None
+OneOrEach = str | Sequence[str]
+FoldsOfOneOrEach = Sequence[int] | Sequence[Sequence[int] | None] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +53,12 @@ class Model:
     predictor: "Predictor"
     load_s: float
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How it computes, for the record."""
+        used = {"device": str(self.predictor.device), "folds": list(self.predictor.folds)}
+        return {**used, **self.options, "step": self.predictor.step, "precision": self.predictor.precision}
 
     def segment(
         self,
@@ -78,57 +97,34 @@ class Model:
         Raises:
             MambaSegmentError: whatever of `errors.py` went wrong.
         """
-        cancel = cancel or CancelToken()
-        cancel.raise_if_cancelled()
-        listed = in_channel_order(images, self.manifest)
-        wanted = series_of_channels(series, len(listed))
-        started = time.perf_counter()
-        with collected_warnings() as warnings:
-            flat = len(self.manifest.patch_size) == 2
-            volumes = [
-                _as_volume(image, uid, flat, number, len(listed), progress)
-                for number, (image, uid) in enumerate(zip(listed, wanted, strict=True))
-            ]
-            names = [_name(image, number, len(listed)) for number, image in enumerate(listed)]
-            ready = ready_for_model(volumes, names, strict=strict, allow_nonfinite=allow_nonfinite)
-            del volumes  # what was resampled is not needed as it was
-            read_s = time.perf_counter() - started
-            region = parse_roi(roi) if isinstance(roi, str) else roi
-            values = None if labels is None else [s.value for s in segments_named(self.manifest.segments, labels)]
-            result = self._predict(
-                ready,
-                extras,
-                box=None if region is None else region.box(ready[0]),
-                labels=values,
-                memory_limit_bytes=memory_limit_bytes,
-                progress=progress,
-                cancel=cancel,
-            )
-        timings = {"load_model": self.load_s, "read": read_s, **result.timings}
-        return replace(result, timings=timings, warnings=tuple(warnings))
+        how = (series, roi, labels, memory_limit_bytes, strict, allow_nonfinite, extras, progress, cancel)
+        result, _ = segment_case([ModelSource(self.manifest, lambda: self)], images, Wanted(*how))
+        return result
 
-    def _predict(self, volumes: list[Volume], extras: Extras, **how: Any) -> "SegmentationResult":
-        """`Predictor.segment`, and what is measured and written besides."""
-        from .inference.score_files import score_files
 
-        with score_files(extras, volumes[0], self.manifest) as scores:
-            result = self.predictor.segment(volumes, listener=scores.listener, **how)
-            result = replace(result, measures=scores.finish(result.labels))
-        return with_statistics(result, volumes[0], extras)
+AnyModel = str | Path | Model | ModelSource
 
 
 def load_model(
-    name_or_path: str | Path, device: str = "auto", *, step: float | None = None, quality: str = "best"
+    name_or_path: str | Path,
+    device: str = "auto",
+    *,
+    step: float | None = None,
+    quality: str = "best",
+    folds: Sequence[int] | None = None,
+    precision: str = "auto",
 ) -> Model:
     """Load a model from a file or by its name in the store.
 
     Args:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        step: distance of tiles as a fraction of the patch; None takes the model's.
+        step: distance of tiles as a fraction of the patch; None takes the model's, or the quality's.
         quality: "best" averages over mirrored copies where the model allows it, "balanced" over two, "fast" takes one
             pass; see `quality.py`.
+        folds: numbers of the model's folds to average; None takes those of the quality.
+        precision: "float32", "bfloat16", or "auto", which takes bfloat16 on a GPU where the model stands it.
     Raises:
-        BundleError: unknown, damaged or not usable. ConfigError, ResourceError: no such device.
+        BundleError: unknown, damaged or not usable. ConfigError, ResourceError: no such device, fold or precision.
     """
     from .store import find_model
 
@@ -138,18 +134,21 @@ def load_model(
     from .inference.predictor import Predictor
 
     bundle = read_bundle(path)
-    predictor = Predictor(bundle, device, step=step, quality=quality)
-    options = {"step": step, "quality": quality}
-    return Model(path, bundle.manifest, predictor, time.perf_counter() - started, options)
+    predictor = Predictor(bundle, device, step=step, quality=quality, folds=folds, precision=precision)
+    return Model(path, bundle.manifest, predictor, time.perf_counter() - started, {"quality": quality})
 
 
 def segment(
     images: Images,
     *,
-    model: str | Path | Model,
+    model: AnyModel | None = None,
+    models: Sequence[AnyModel] | None = None,
     output: str | Path | None = None,
     device: str = "auto",
-    quality: str = "best",
+    step: float | None = None,
+    quality: OneOrEach = "best",
+    folds: FoldsOfOneOrEach = None,
+    precision: str = "auto",
     series: Series = None,
     roi: Roi | str | None = None,
     labels: Sequence[str] | None = None,
@@ -164,83 +163,59 @@ def segment(
 
     Args:
         images, series, roi, labels, memory_limit_bytes, strict, allow_nonfinite, progress, cancel: as for
-            `Model.segment`.
-        model: a file, a name in the store, or a loaded Model.
+            `Model.segment`; where models take different images, a mapping from channel names.
+        model: a file, a name in the store, a loaded Model, or a ModelSource that gives one when its turn comes.
+        models: several of these instead, for one result: a later one is painted over those before it. Values and names
+            that are taken are changed (`merging.py`), and `measures` says which model a segment is from.
         output: `.seg.nrrd`, `.nrrd`, `.nii.gz`, `.nii`, `.mha`, or `.dcm` where the first image is the folder of a
             DICOM series; checked before work starts.
         extras: what to measure and write besides; checked before work starts.
-        device, quality: as for `load_model`; a loaded Model keeps its own.
+        device, step, quality, folds, precision: as for `load_model`; a loaded Model keeps its own. Quality and folds
+            may be lists with one entry for each of `models`.
     Returns:
         A SegmentationResult.
     """
-    given = [image for image in _listed(images) if not isinstance(image, Volume)]
+    chosen = _chosen(model, models)
+    given = [image for image in listed_images(images) if not isinstance(image, Volume)]
     if output is not None:
         check_output(output, given)
     extras.check(None if output is None else Path(output), given)
-    loaded = model if isinstance(model, Model) else load_model(model, device, quality=quality)
-    listed = in_channel_order(images, loaded.manifest)
-    of_first = series_of_channels(series, len(listed))[0]
-    source = _dicom_source(output, listed[0], of_first)
-    result = loaded.segment(
-        images,
-        series=series,
-        roi=roi,
-        labels=labels,
-        memory_limit_bytes=memory_limit_bytes,
-        strict=strict,
-        allow_nonfinite=allow_nonfinite,
-        extras=extras,
-        progress=progress,
-        cancel=cancel,
-    )
+    efforts = _efforts(quality, folds, len(chosen))
+    sources = [_source(one, device, step, *effort, precision) for one, effort in zip(chosen, efforts, strict=True)]
+    manifests = [source.manifest for source in sources]
+    by_channel = images_by_channel(images, manifests)
+    of_first = series_of_channels(series, len(by_channel))[0]
+    dicom = _dicom_source(output, next(iter(by_channel.values())), of_first)
+    how = (series, roi, labels, memory_limit_bytes, strict, allow_nonfinite, extras, progress, cancel)
+    result, used = segment_case(sources, by_channel, Wanted(*how))
     if output is not None:
         with collected_warnings() as warnings:
-            seconds = _write(result, Path(output), loaded.manifest, source, progress)
+            seconds = _write(result, Path(output), manifests, dicom, progress)
         timings = {**result.timings, "write": seconds}
         result = replace(result, timings=timings, warnings=(*result.warnings, *warnings))
     if extras.sidecar is not None:
         options = {"strict": strict, "allow_nonfinite": allow_nonfinite, "series": of_first}
-        write_sidecar(extras, loaded, listed, output, options, result)
+        write_sidecar(extras, used, by_channel, output, options, result)
     return result
-
-
-def in_channel_order(images: Images, manifest: Manifest) -> list[Image]:
-    """The images of a case as a list in the order of the model's channels.
-
-    Raises:
-        ConfigError: a channel that is missing, unknown or given in excess.
-    """
-    names = [channel.name for channel in manifest.channels]
-    if isinstance(images, Mapping):
-        if set(images) != set(names):
-            raise ConfigError(
-                f"the model {manifest.name!r} takes the channel(s) {', '.join(names)}; given: {', '.join(images)}"
-            )
-        return [images[name] for name in names]
-    listed = _listed(images)
-    if len(listed) != len(names):
-        raise ConfigError(
-            f"the model {manifest.name!r} takes {len(names)} image(s) ({', '.join(names)}, in this order); "
-            f"{len(listed)} given"
-        )
-    return listed
 
 
 def check_case(
     images: "list[Path] | dict[str, Path]",
     output: Path,
-    model: str | Path,
+    models: str | Path | Sequence[str | Path],
     series: Series = None,
     labels: Sequence[str] | None = None,
     extras: Extras = NOTHING,
+    quality: OneOrEach = "best",
+    folds: FoldsOfOneOrEach = None,
 ) -> None:
     """Refuse what cannot succeed before torch is imported, a model is loaded or anything is computed.
 
     Raises:
         ImageError: an image that is missing, or an output that cannot be written or is one of the images.
-        BundleError: no such model. ConfigError: channels or labels that are not the model's.
+        BundleError: no such model. ConfigError: channels, labels or folds that are not the models'.
     """
-    from .bundle import read_manifest
+    from .bundle import fold_count, read_manifest
     from .image_io import exists
     from .store import find_model
 
@@ -250,11 +225,52 @@ def check_case(
     for path in paths:
         if not exists(path):
             raise ImageError(f"{path} does not exist; check the path")
-    manifest = read_manifest(find_model(model))
-    listed = in_channel_order(dict(images) if isinstance(images, dict) else list(images), manifest)
-    _check_dicom_source(output, listed[0])
-    series_of_channels(series, len(listed))
-    segments_named(manifest.segments, labels or ())
+    files = [find_model(one) for one in ([models] if isinstance(models, str | Path) else models)]
+    manifests = [read_manifest(file) for file in files]
+    by_channel = images_by_channel(dict(images) if isinstance(images, dict) else list(images), manifests)
+    _check_dicom_source(output, next(iter(by_channel.values())))
+    series_of_channels(series, len(by_channel))
+    check_extras(manifests, extras)
+    segments_named(merge_segments(manifests).segments, labels or ())
+    for file, manifest, effort in zip(files, manifests, _efforts(quality, folds, len(files)), strict=True):
+        check_members(*effort, fold_count(file), manifest.mirror_axes, several=extras.disagreement is not None)
+
+
+def _chosen(model: "AnyModel | None", models: "Sequence[AnyModel] | None") -> "list[AnyModel]":
+    if (model is None) == (not models):
+        raise ConfigError("give either one model, or several as a list in models")
+    return [model] if model is not None else list(models or ())
+
+
+def _efforts(quality: OneOrEach, folds: Any, count: int) -> list[tuple[str, Sequence[int] | None]]:
+    """Quality and folds of each model."""
+    numbers = folds is None or all(isinstance(fold, int) for fold in folds)
+    of_each = one_for_each("folds", [folds] if numbers else list(folds), count)
+    qualities = one_for_each("quality", [quality] if isinstance(quality, str) else list(quality), count)
+    return list(zip(qualities, of_each, strict=True))
+
+
+def _source(
+    model: "AnyModel",
+    device: str,
+    step: float | None,
+    quality: str,
+    folds: Sequence[int] | None,
+    precision: str,
+) -> ModelSource:
+    if isinstance(model, ModelSource):
+        return model
+    if isinstance(model, Model):
+        return ModelSource(model.manifest, lambda: model)
+    from .bundle import read_manifest
+    from .store import find_model
+
+    path = find_model(model)
+
+    def load() -> Model:
+        return load_model(path, device, step=step, quality=quality, folds=folds, precision=precision)
+
+    return ModelSource(read_manifest(path), load)
 
 
 def check_output(output: str | Path, images: Sequence[str | Path]) -> None:
@@ -274,49 +290,6 @@ def check_output(output: str | Path, images: Sequence[str | Path]) -> None:
     for path in map(Path, images):
         if exists(output) and exists(path) and path.samefile(output):
             raise ImageError(f"the output {output} is an input image, which would be lost; choose another name")
-
-
-def series_of_channels(series: Series, channels: int) -> list[str]:
-    """For each image the DICOM series that is wanted from it, or "".
-
-    Raises:
-        ConfigError: not as many as there are images.
-    """
-    listed = ([series] if isinstance(series, str) else list(series)) if series else [""] * channels
-    if len(listed) != channels:
-        raise ConfigError(
-            f"{len(listed)} DICOM series were chosen for {channels} image(s); choose one for each of them"
-        )
-    return listed
-
-
-def _listed(images: Images) -> list[Image]:
-    if isinstance(images, Mapping):
-        return list(images.values())
-    return [images] if isinstance(images, Volume | str | Path) else list(images)
-
-
-def _name(image: Image, number: int, total: int) -> str:
-    if not isinstance(image, Volume):
-        return str(image)
-    return "the image" if total == 1 else f"image {number + 1}"
-
-
-def _as_volume(
-    image: Image, series: str, flat: bool, number: int, total: int, progress: ProgressCallback | None
-) -> Volume:
-    if isinstance(image, Volume):
-        if series:
-            raise ConfigError("a DICOM series was chosen from an image that is no folder but a Volume")
-        return image
-    from .image_io import read_volume
-
-    if progress is not None:
-        progress(Progress("read", number, total))
-    volume = read_volume(image, series=series or None, flat=flat)
-    if progress is not None:
-        progress(Progress("read", number + 1, total, 0.0 if number + 1 == total else None))
-    return volume
 
 
 def _check_dicom_source(output: str | Path | None, image: Image) -> None:
@@ -343,7 +316,7 @@ def _dicom_source(output: str | Path | None, image: Image, series: str) -> "Sour
 def _write(
     result: "SegmentationResult",
     output: Path,
-    manifest: Manifest,
+    manifests: Sequence[Manifest],
     source: "SourceSeries | None",
     progress: ProgressCallback | None,
 ) -> float:
@@ -356,7 +329,9 @@ def _write(
     if source is None:
         write_segmentation(result.labels, result.segments, output)
     else:
-        write_dicom_seg(result.labels, result.segments, output, source, manifest)
+        owners = merge_segments(manifests).owners
+        others = {value: manifests[number] for value, number in owners.items() if number}
+        write_dicom_seg(result.labels, result.segments, output, source, manifests[0], others)
     if progress is not None:
         progress(Progress("write", 1, 1, 0.0))
     return time.perf_counter() - started

@@ -33,6 +33,7 @@ __all__ = [
     "Bundle",
     "Channel",
     "Manifest",
+    "fold_count",
     "read_bundle",
     "read_manifest",
     "verify_bundle",
@@ -51,13 +52,21 @@ class Bundle:
     manifest: Manifest
     folds: "tuple[dict[str, Tensor], ...]"
 
-    def build_networks(self) -> "list[nn.Module]":
+    def build_networks(self, folds: Sequence[int] | None = None) -> "list[nn.Module]":
         """One network per fold, in evaluation mode.
 
+        Args:
+            folds: numbers of those that are wanted; None wants all.
         Raises:
             BundleError: an architecture this version does not know, or weights that do not fit it.
         """
-        return [_network(self.manifest, fold, number) for number, fold in enumerate(self.folds)]
+        wanted = range(len(self.folds)) if folds is None else folds
+        return [_network(self.manifest, self.folds[number], number) for number in wanted]
+
+
+def fold_count(path: Path) -> int:
+    """How many folds a model file has: quick, as `read_manifest`. Raises: BundleError, as that."""
+    return len({_place(name)[0] for name in read_header(path).entries})
 
 
 def read_manifest(path: Path) -> Manifest:

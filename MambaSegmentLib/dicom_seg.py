@@ -7,7 +7,7 @@ packages come with the extra `dicom`; nothing here is needed for other formats.
 import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +103,12 @@ def read_source(folder: Path, series: str | None = None) -> SourceSeries:
 
 
 def write_dicom_seg(
-    labels: Volume, segments: Sequence[SegmentInfo], path: str | Path, source: SourceSeries, manifest: Manifest
+    labels: Volume,
+    segments: Sequence[SegmentInfo],
+    path: str | Path,
+    source: SourceSeries,
+    manifest: Manifest,
+    others: Mapping[int, Manifest] | None = None,
 ) -> None:
     """Write labels as a DICOM segmentation in a series of its own, in the study of its source.
 
@@ -113,6 +118,7 @@ def write_dicom_seg(
     Args:
         labels: on the grid of the source.
         manifest: of the model, whose name, version and checksum are stored.
+        others: by label value, the models of the segments that are not of that one.
     Raises:
         ConfigError: the packages are not installed, doubled or unnamed label values. GeometryError: labels on another
             grid. ImageError: a source that highdicom refuses, or a place that cannot be written.
@@ -126,32 +132,41 @@ def write_dicom_seg(
     if uncoded:
         _log.warning("without terminology codes in the model, stored as %s: %s", _TISSUE.meaning, ", ".join(uncoded))
     with _refusals(source):
-        content = _segmentation(numbers, segments, source, manifest)
+        content = _segmentation(numbers, segments, source, manifest, others or {})
     with atomic_path(Path(path)) as temporary:
         content.save_as(temporary)
 
 
 def _segmentation(
-    numbers: np.ndarray, segments: Sequence[SegmentInfo], source: SourceSeries, manifest: Manifest
+    numbers: np.ndarray,
+    segments: Sequence[SegmentInfo],
+    source: SourceSeries,
+    manifest: Manifest,
+    others: Mapping[int, Manifest],
 ) -> Any:
     import highdicom
+
+    models = {model.name: model for model in (manifest, *others.values())}
+    names, versions = " + ".join(models), " + ".join(f"{model.name} {model.version}" for model in models.values())
 
     return highdicom.seg.Segmentation(
         source_images=list(source.headers),
         pixel_array=numbers,
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_description(n, segment, manifest) for n, segment in enumerate(segments, start=1)],
+        segment_descriptions=[
+            _description(n, segment, others.get(segment.value, manifest)) for n, segment in enumerate(segments, start=1)
+        ],
         series_instance_uid=highdicom.UID(),
         series_number=_series_number(source),
         sop_instance_uid=highdicom.UID(),
         instance_number=1,
         manufacturer="MambaSegment",
-        manufacturer_model_name=_short(manifest.name),
+        manufacturer_model_name=_short(names),
         software_versions=__version__,
         device_serial_number=_short(manifest.sha256 or "unknown"),
         content_label="SEGMENTATION",
-        content_description=_short(f"{manifest.name} {manifest.version}, research use only"),
-        series_description=_short(f"MambaSegment {manifest.name}, research use only"),
+        content_description=_short(f"{versions}, research use only"),
+        series_description=_short(f"MambaSegment {names}, research use only"),
         omit_empty_frames=bool(numbers.any()),  # a segmentation without any frame is none
         specific_character_set="ISO_IR 192",
     )

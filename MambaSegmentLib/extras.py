@@ -27,8 +27,11 @@ class Extras:
         statistics: measure each segment: size, intensity, diameters, pieces.
         statistics_file: the same as .csv or .json.
         uncertainty: .nrrd, float32, on the grid of the first image: the entropy of the model's answer, 0 to 1.
+        disagreement: the same of how far folds and mirrored copies disagree, 0 to 1; of several models, here and in
+            uncertainty, the larger figure.
         probabilities: .nrrd, float32, 4-D: a volume for each class of the model, the background first.
         sidecar: .json, how the labels came about.
+        calibrations: .json, see `calibration.py`: temperatures to use in place of the models' own.
     """
 
     statistics: bool = False
@@ -36,6 +39,8 @@ class Extras:
     uncertainty: Path | None = None
     probabilities: Path | None = None
     sidecar: Path | None = None
+    disagreement: Path | None = None
+    calibrations: tuple[Path, ...] = ()
 
     @property
     def measures(self) -> bool:
@@ -44,7 +49,7 @@ class Extras:
     @property
     def files(self) -> tuple[Path, ...]:
         """In the order in which they are written."""
-        listed = (self.uncertainty, self.probabilities, self.statistics_file, self.sidecar)
+        listed = (self.uncertainty, self.disagreement, self.probabilities, self.statistics_file, self.sidecar)
         return tuple(path for path in listed if path is not None)
 
     def check(self, output: Path | None, images: Sequence[str | Path]) -> None:
@@ -55,9 +60,10 @@ class Extras:
         """
         for path, endings in self._endings():
             check_writable(path, endings)
-            for image in map(Path, images):
-                if exists(path) and exists(image) and path.samefile(image):
-                    raise ImageError(f"{path} is an input image, which would be lost; choose another name")
+            for given in (*map(Path, images), *self.calibrations):
+                if exists(path) and exists(given) and path.samefile(given):
+                    kind = "a calibration that is read" if given in self.calibrations else "an input image"
+                    raise ImageError(f"{path} is {kind}, which would be lost; choose another name")
         names = [str(path.resolve()).casefold() for path in (*self.files, *([output] if output else []))]
         for number, name in enumerate(names):
             if name in names[:number]:
@@ -67,6 +73,7 @@ class Extras:
         of_kinds = (
             (self.statistics_file, STATISTICS_ENDINGS),
             (self.uncertainty, SCORE_ENDINGS),
+            (self.disagreement, SCORE_ENDINGS),
             (self.probabilities, SCORE_ENDINGS),
             (self.sidecar, SIDECAR_ENDINGS),
         )

@@ -43,10 +43,15 @@ def atomic_path(target: Path, error: type[MambaSegmentError] = ImageError) -> It
             _flush_to_disk(temporary)
             os.replace(temporary, target)  # noqa: PTH105  (Path.replace does the same; os.replace says atomic)
     except OSError as problem:
-        if problem.errno in _DISK_FULL:
+        if disk_is_full(problem):
             raise ResourceError(f"cannot write {target}: the disk is full; free some space and try again") from problem
         raise error(f"cannot write {target}: {problem.strerror or problem}") from problem
     _flush_folder(target.parent)
+
+
+def disk_is_full(problem: OSError) -> bool:
+    """Whether that is why something could not be written."""
+    return problem.errno in _DISK_FULL
 
 
 def remove_leftovers(target: Path) -> None:

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .bundle import read_manifest
+from .bundle import fold_count, read_manifest
 from .errors import ConfigError, MambaSegmentError
 from .manifest import Manifest
-from .safetensors_file import read_header
 
 _WIDTH = 80
 _INDENT, _COLUMN = 2, 15
@@ -27,13 +26,12 @@ def info_of_model(path: Path, *, with_counts: bool = True) -> dict[str, Any]:
         BundleError: as `read_manifest`.
     """
     manifest = read_manifest(path)
-    folds = {name.partition("/")[0] for name in read_header(path).entries}
     counts, problem = _counts_of(manifest) if with_counts else (None, "not asked for")
     return {
         "path": str(path),
         **manifest.to_json(),
         "sha256": manifest.sha256,
-        "folds": len(folds),
+        "folds": fold_count(path),
         "file_bytes": path.stat().st_size,
         "counts": counts,
         "counts_problem": problem,

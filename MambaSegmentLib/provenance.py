@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .calibration import temperature
 from .extras import Extras, segment_rows
 from .files import atomic_path
+from .manifest import Manifest
 from .volume import Volume
 
 if TYPE_CHECKING:
-    from .api import Model
+    from .case import UsedModel
     from .inference.predictor import SegmentationResult
 
 _NOTICE = "For research use only: not a medical device."
@@ -26,8 +28,8 @@ _PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "numba", "triton", "highdic
 
 def write_sidecar(
     extras: Extras,
-    model: "Model",
-    images: Sequence[Any],
+    models: "Sequence[UsedModel]",
+    images: Mapping[str, Any],
     output: str | Path | None,
     options: Mapping[str, Any],
     result: "SegmentationResult",
@@ -35,8 +37,9 @@ def write_sidecar(
     """Write `extras.sidecar`.
 
     Args:
-        images: Volumes or paths in the order of the model's channels.
-        options: of the case, those of the model come from itself.
+        models: that made the labels, those of the highest priority last.
+        images: Volumes or paths by channel.
+        options: of the case, those of the models are with them.
     Raises:
         ImageError: the place cannot be written. ResourceError: the disk is full.
     """
@@ -46,16 +49,15 @@ def write_sidecar(
     document = {
         "notice": _NOTICE,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": _about(model),
+        **_about_all(models, options, extras),
         "inputs": [
-            {"channel": channel.name, "file": None if isinstance(image, Volume) else Path(image).absolute().name}
-            for channel, image in zip(model.manifest.channels, images, strict=True)
+            {"channel": channel, "file": None if isinstance(image, Volume) else Path(image).absolute().name}
+            for channel, image in images.items()
         ],
-        "options": {"device": str(model.predictor.device), **model.options, **options},
         "files": [path.name for path in files if path != extras.sidecar],
         "grid": _grid(result.labels),
         "segments": segment_rows(result),
-        "warnings": [_without_folders(text, images) for text in result.warnings],
+        "warnings": [_without_folders(text, list(images.values())) for text in result.warnings],
         "timings_s": result.timings,
         "software": software(),
     }
@@ -74,8 +76,15 @@ def software() -> dict[str, str]:
     return found
 
 
-def _about(model: "Model") -> dict[str, Any]:
-    facts = model.manifest
+def _about_all(models: "Sequence[UsedModel]", options: Mapping[str, Any], extras: Extras) -> dict[str, Any]:
+    if len(models) == 1:
+        (model,) = models
+        return {"model": _about(model.manifest, extras), "options": {**model.options, **options}}
+    described = [{**_about(model.manifest, extras), "options": dict(model.options)} for model in models]
+    return {"models": described, "options": dict(options)}
+
+
+def _about(facts: Manifest, extras: Extras) -> dict[str, Any]:
     return {
         "name": facts.name,
         "version": facts.version,
@@ -83,7 +92,7 @@ def _about(model: "Model") -> dict[str, Any]:
         "architecture": facts.architecture_name,
         "license": facts.license,
         "citation": facts.citation,
-        "calibration": dict(facts.calibration),
+        "temperature": temperature(facts, extras.calibrations),
     }
 
 

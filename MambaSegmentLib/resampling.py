@@ -5,6 +5,10 @@ voxel n of the new grid lies at (n + 0.5) · old / new - 0.5 of the old one. So 
 uses the same two grids, and nothing shifts. Beyond the outermost voxel centres the edge is repeated.
 
 Spline interpolation is linear and separable, so each axis is one matrix product: exact, repeatable and as fast as BLAS.
+
+`RowResizer` interpolates the distance to one value of the array, its first. Where the array holds nothing but that
+value, as the air around a body does once a CT's intensities are clipped, all distances are exactly zero, and so the
+result is that value again, bit for bit, rather than sums of weights that round each in its own way.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +18,7 @@ import numpy as np
 
 from .errors import ConfigError
 
-_NO_WEIGHT = 1e-12
+_NO_WEIGHT = 1e-7
 
 
 def resize(
@@ -72,6 +76,7 @@ class RowResizer:
         self._along = 0 in changed
         self._last = coarse_axis if coarse_axis in changed and coarse_axis != 0 else None
         splines = any(orders[axis] > 1 for axis in changed if axis != coarse_axis)
+        self._offset = source(0, 1).ravel()[0] if changed else np.float32(0)
         self._clips_rows = splines and coarse_axis == 0
         self._bounds = self._range_of_all(coarse_axis) if splines and coarse_axis != 0 else None
         self._kept_from = 0
@@ -95,6 +100,7 @@ class RowResizer:
             rows = np.clip(rows, *self._bounds)
         if self._last is not None:
             rows = _resize_axis(rows, self._last, self._new_shape[self._last], self._orders[self._last])
+        rows = rows + self._offset  # a new array, since the rows may be those that are kept
         return np.ascontiguousarray(rows, dtype=np.float32)
 
     def _planes(self, first: int, end: int) -> np.ndarray:
@@ -104,7 +110,7 @@ class RowResizer:
             self._kept_from, self._kept, kept_end = first, self._kept[:0], first
         parts = [self._kept[first - self._kept_from :]]
         if end > kept_end:
-            parts.append(self._resized(self._source(kept_end, end)))
+            parts.append(self._resized(self._source(kept_end, end) - self._offset))
         parts = [part for part in parts if len(part)]
         self._kept_from, self._kept = first, parts[0] if len(parts) == 1 else np.concatenate(parts)
         return self._kept[: end - first]
@@ -120,7 +126,7 @@ class RowResizer:
         axes = tuple(axis for axis in range(3) if axis != coarse_axis)
         low = high = None
         for k in range(self._shape[0]):
-            row = self._source(k, k + 1)
+            row = self._source(k, k + 1) - self._offset
             least, greatest = row.min(axes, keepdims=True), row.max(axes, keepdims=True)
             low = least if low is None else np.minimum(low, least)
             high = greatest if high is None else np.maximum(high, greatest)
@@ -172,8 +178,8 @@ def _weights(old: int, new: int, order: int) -> np.ndarray:
         weights = np.stack(
             [ndimage.map_coordinates(column, coordinates[None], order=order, mode="nearest") for column in unit], axis=1
         )
-    # A spline reaches over the whole axis with weights that fade to denormal numbers, which are slow; these are far
-    # below what float32 can add to a sum anyway.
+    # A spline reaches over the whole axis with weights that fade to denormal numbers, which are slow. Those left out
+    # are below what float32 can add to a sum; some 12 voxels remain on either side.
     weights = np.where(np.abs(weights) < _NO_WEIGHT, 0, weights).astype(np.float32)
     weights.setflags(write=False)  # shared by all callers through the cache
     return weights

@@ -8,7 +8,7 @@ stores geometry in LPS in the NRRD fields, but in RAS in the conversion paramete
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from .volume import Volume
 SUPPORTED_ENDINGS = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha")
 _COMPRESSION_LEVEL = 6  # label maps are long runs: 9 takes several times as long for a few per cent
 _LISTED_MAX = 10  # label values named in a message
+_RESERVED_IN_TAGS = re.compile(r"[|\x00-\x1f\x7f]")  # what separates tags and lines of the header
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -35,7 +36,13 @@ def check_output_path(path: str | Path) -> None:
     check_writable(Path(path), SUPPORTED_ENDINGS)
 
 
-def write_segmentation(labels: Volume, segments: Sequence[SegmentInfo], path: str | Path) -> None:
+def write_segmentation(
+    labels: Volume,
+    segments: Sequence[SegmentInfo],
+    path: str | Path,
+    *,
+    tags: Mapping[int, Mapping[str, str]] | None = None,
+) -> None:
     """Write labels with the meaning of their values; the format is chosen by the ending.
 
     `.seg.nrrd` keeps names, colours and terminology; `.nrrd`, `.nii.gz`, `.nii` and `.mha` hold the values only.
@@ -44,6 +51,8 @@ def write_segmentation(labels: Volume, segments: Sequence[SegmentInfo], path: st
     Args:
         labels: integer or bool array; 0 is background, every other value must be that of a segment.
         segments: in the order in which Slicer lists them; one without voxels is written as an empty segment.
+        tags: by label value, further tags of a segment, such as Slicer's `Segmentation.Status`; only a `.seg.nrrd`
+            has a place for them. A `TerminologyEntry` among them is taken instead of the segment's own.
     Raises:
         ConfigError: doubled label values, or labels that no segment names. ShapeError: labels that are no integers.
         ImageError: unknown ending, or a place that cannot be written. ResourceError: the disk is full.
@@ -55,7 +64,7 @@ def write_segmentation(labels: Volume, segments: Sequence[SegmentInfo], path: st
     if ending != ".seg.nrrd":
         write_volume(stored, path)
         return
-    content = _seg_nrrd(stored, segments)
+    content = _seg_nrrd(stored, segments, tags or {})
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
@@ -87,7 +96,7 @@ def _values_in(labels: np.ndarray, highest: int) -> set[int]:
     return {int(value) for value in np.flatnonzero(seen)}
 
 
-def _seg_nrrd(labels: Volume, segments: Sequence[SegmentInfo]) -> bytes:
+def _seg_nrrd(labels: Volume, segments: Sequence[SegmentInfo], tags: Mapping[int, Mapping[str, str]]) -> bytes:
     """A whole `.seg.nrrd` file."""
     import slicerio
 
@@ -100,7 +109,7 @@ def _seg_nrrd(labels: Volume, segments: Sequence[SegmentInfo]) -> bytes:
         "referenceImageExtentOffset": [0, 0, 0],
         # slicerio's own key of this leaves out the last "&", without which Slicer does not read the parameter.
         "Segmentation_ConversionParameters": _reference_geometry(labels.ijk_to_lps, size_ijk),
-        "segments": [_segment_fields(segment, size_ijk) for segment in segments],
+        "segments": [_segment_fields(segment, size_ijk, tags.get(segment.value, {})) for segment in segments],
     }
     stream = io.BytesIO()
     slicerio.write_segmentation(stream, content, compression_level=_COMPRESSION_LEVEL)
@@ -108,7 +117,7 @@ def _seg_nrrd(labels: Volume, segments: Sequence[SegmentInfo]) -> bytes:
     return _with_utf8(header) + blank_line + voxels
 
 
-def _segment_fields(segment: SegmentInfo, size_ijk: tuple[int, ...]) -> dict[str, Any]:
+def _segment_fields(segment: SegmentInfo, size_ijk: tuple[int, ...], tags: Mapping[str, str]) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "id": f"Segment_{segment.value}",
         "name": _ascii(segment.name),
@@ -120,8 +129,9 @@ def _segment_fields(segment: SegmentInfo, size_ijk: tuple[int, ...]) -> dict[str
         # The whole volume: older versions of Slicer crop all segments of a layer to the extent of the first one.
         "extent": [end for size in size_ijk for end in (0, size - 1)],
     }
-    if segment.terminology is not None:
-        fields["tags"] = {"TerminologyEntry": _ascii(segment.terminology.to_slicer_tag())}
+    codes = {} if segment.terminology is None else {"TerminologyEntry": segment.terminology.to_slicer_tag()}
+    if codes or tags:
+        fields["tags"] = {name: _ascii(_RESERVED_IN_TAGS.sub(" ", text)) for name, text in {**codes, **tags}.items()}
     return fields
 
 

@@ -6,11 +6,14 @@ Source: the trainers of the authors' repositories; where one of them overrides w
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError
+from ..models.for_nnunet import NETWORK
 from ..models.published import without_wrappers
 from ..models.registry import architecture_named
+from .json_file import entry
 from .plans import NetworkPlan, Plan
 from .sizes import SIZES_FROM_WEIGHTS
 
@@ -73,6 +76,28 @@ def architecture_of(trainer: str | None, weights: Iterable[str]) -> str:
         f"{who}the names of the weights ({shown} …) are those of no network of ours; if it is one, name it with "
         "--architecture"
     )
+
+
+@dataclass(frozen=True)
+class OwnNetwork:
+    """A network of ours that stock nnU-Net trained or a run was exported as: see models/for_nnunet.py."""
+
+    name: str
+    options: Mapping[str, Any]
+
+
+def own_network(plan: Plan) -> OwnNetwork | None:
+    """The network that a plan names by our builder, whose weights then have our names; None for all others.
+
+    Raises:
+        BundleError: without its name and options.
+    """
+    content = plan.content.get("architecture")
+    if not isinstance(content, Mapping) or content.get("network_class_name") != NETWORK:
+        return None
+    where = f"the architecture of {plan.where}"
+    given = entry(content, "arch_kwargs", Mapping, where)
+    return OwnNetwork(entry(given, "name", str, where), entry(given, "options", Mapping, where))
 
 
 def options_of(

@@ -10,7 +10,7 @@ from ..progress import CancelToken, Progress, ProgressCallback
 from .dataset_json import DatasetFacts, read_dataset
 from .json_file import entry, read_json_object
 from .model import ORIENTATION_NOTE, ForeignModel, plain_name
-from .networks import architecture_of, options_of
+from .networks import architecture_of, options_of, own_network
 from .plans import Plan, resolve
 from .preparation import preparation_of
 from .reading import Checkpoint, read_checkpoint, sha256_of
@@ -96,15 +96,22 @@ def model_of(
             raise BundleError(f"{checkpoint.path} is of another training than {first.path}; import them apart")
     plan, dataset = resolve(plans, name), read_dataset(dataset_json)
     _refuse_cascade(plan)
-    chosen = architecture or architecture_of(trainer, first.weights)
-    options = options_of(
-        chosen,
-        in_channels=len(dataset.channels),
-        num_classes=dataset.outputs,
-        patch_size=plan.patch_size,
-        weights=first.weights,
-        plan=plan,
-    )
+    ours = own_network(plan)
+    chosen = architecture or (ours.name if ours else architecture_of(trainer, first.weights))
+    if ours is not None and chosen != ours.name:
+        raise BundleError(f"{plan.where} names the network {ours.name!r}, which is none of {chosen!r}")
+    options: Mapping[str, Any]
+    if ours is not None:
+        options = {**ours.options, "in_channels": len(dataset.channels), "num_classes": dataset.outputs}
+    else:
+        options = options_of(
+            chosen,
+            in_channels=len(dataset.channels),
+            num_classes=dataset.outputs,
+            patch_size=plan.patch_size,
+            weights=first.weights,
+            plan=plan,
+        )
     dataset_name = str(plans.get("dataset_name", ""))
     return ForeignModel(
         name=plain_name(dataset_name, chosen, name),
@@ -114,6 +121,7 @@ def model_of(
         preprocessing=preparation_of(plan, len(dataset.channels)),
         patch_size=plan.patch_size,
         folds={fold: checkpoint.weights for fold, checkpoint in checkpoints.items()},
+        authors_names=ours is None,
         mirror_axes=_mirror_axes(first, len(plan.patch_size)),
         description=f"{dataset_name or 'A model'} ({name}), trained by {trainer or 'an unknown trainer'}, imported.",
         training={

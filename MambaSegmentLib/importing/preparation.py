@@ -54,7 +54,7 @@ def _axis_order(value: Any) -> tuple[int, int, int]:
 def _spacing(plan: Plan) -> tuple[float | None, float, float]:
     """Of the turned array; a 2D network keeps the distance of the slices."""
     values = entry(plan.content, "spacing", list, plan.where)
-    if len(values) != len(plan.patch_size) or not all(isinstance(value, int | float) for value in values):
+    if len(values) not in (len(plan.patch_size), 3) or not all(isinstance(value, int | float) for value in values):
         raise BundleError(f"{plan.where}: spacing is {values!r:.100}; expected {len(plan.patch_size)} numbers in mm")
     first = None if len(values) == 2 else float(values[0])
     return first, float(values[-2]), float(values[-1])

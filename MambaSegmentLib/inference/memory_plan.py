@@ -28,11 +28,13 @@ class Settings:
         patch: voxels of a tile, two or three numbers as in the manifest.
         batch: tiles that the networks take at once.
         blend_on_host: tiles are added up in the computer's memory, though the networks are on a GPU.
+        extra: arrays that are blended beside the scores of the classes.
     """
 
     patch: tuple[int, ...]
     batch: int = 1
     blend_on_host: bool = False
+    extra: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,15 @@ class MemoryPlan:
         height = settings.patch[0] if len(settings.patch) == 3 else 1
         size = [max(*axis) for axis in zip(prepared.shape, (height, *settings.patch[-2:]), strict=True)]
         rows = height * size[1] * size[2]
-        blend = 2 * len(self._values) * rows * _FLOAT_BYTES
+        outputs = len(self._values) + settings.extra
+        blend = 2 * outputs * rows * _FLOAT_BYTES
         label_bytes = label_dtype(max(self._values))(0).nbytes
         crop = prepared.undo.crop_shape
         taken = math.ceil(height * crop[0] / prepared.shape[0])  # input rows that a row of tiles is made of
         host = math.prod(prepared.undo.shape) * label_bytes
         host += self._channels * _FLOAT_BYTES * (2 * rows + 2 * taken * size[1] * max(size[2], crop[2]))
         if max(prepared.undo.scores.orders) > 1:  # such scores are needed as a whole
-            host += 2 * len(self._values) * math.prod(prepared.shape) * _FLOAT_BYTES
+            host += 2 * outputs * math.prod(prepared.shape) * _FLOAT_BYTES
         return Estimate(self._network_bytes(settings) if with_network else None, blend, host)
 
     def step_back(self, settings: Settings) -> tuple[Settings, str] | None:

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -20,11 +20,13 @@ from MambaSegmentLib.memory import free_bytes
 from MambaSegmentLib.orientation import turn_towards
 from MambaSegmentLib.preprocess import NothingInsideError, PreparedRows, label_dtype
 from MambaSegmentLib.progress import CancelToken, Progress, ProgressCallback
-from MambaSegmentLib.quality import folds_for, mirrorings_for
+from MambaSegmentLib.quality import folds_for, mirrorings_for, step_for
 from MambaSegmentLib.roi import VoxelBox, slices_of, widened
 from MambaSegmentLib.segments import SegmentInfo
 from MambaSegmentLib.volume import Volume
 
+from .arithmetic import Arithmetic
+from .entropy import Disagreement
 from .memory_plan import Estimate, MemoryPlan, Settings, is_memory_error, plan_within
 from .restoring import ScoreListener, restore_slabs
 from .sliding import SlidingWindow
@@ -46,7 +48,8 @@ class SegmentationResult:
         warnings: what a person should know about the images, as sentences.
         tiles, reused_tiles: how many tiles the network was asked for, and how many of them were uniform (air, padding)
             and had the answer of an equal one before.
-        measures: what was asked to be measured, by label value; keys of `SegmentStatistics`, and mean_uncertainty.
+        measures: what was asked to be measured, by label value; keys of `SegmentStatistics`, mean_uncertainty,
+            mean_disagreement, and where several models gave one result, `model`.
     """
 
     labels: Volume
@@ -65,10 +68,15 @@ class Predictor:
         device: as for `choose_device`.
         step: distance of tiles as a fraction of the patch; None takes the bundle's.
         quality: "best", "balanced" or "fast", see `quality.py`.
-        batch: tiles that the networks take at once.
+        folds: numbers of the folds to average; None takes those of the quality.
+        precision: "auto", "float32" or "bfloat16", see `arithmetic.py`.
+        batch: tiles that the networks take at once; None is one on a CPU and four on a GPU.
+    Attributes:
+        step, folds: as they are used.
+        members: answers that are averaged: folds times mirrored copies.
     Raises:
-        BundleError: the bundle cannot be used. ConfigError: a step out of range, an unknown quality.
-        ResourceError: no such device.
+        BundleError: the bundle cannot be used. ConfigError: a step out of range, an unknown quality or precision, a
+            fold that the bundle does not have. ResourceError: no such device.
     """
 
     def __init__(
@@ -78,17 +86,22 @@ class Predictor:
         *,
         step: float | None = None,
         quality: str = "best",
-        batch: int = 1,
+        folds: Sequence[int] | None = None,
+        precision: str = "auto",
+        batch: int | None = None,
     ) -> None:
         self.manifest = bundle.manifest
         self.device = choose_device(device)
-        self._step = self.manifest.step if step is None else step
+        self.step = step_for(quality, self.manifest.step) if step is None else step
+        self.folds = folds_for(quality, len(bundle.folds), folds)
         self._mirrorings = mirrorings_for(quality, self.manifest.mirror_axes)
+        self.members = len(self.folds) * len(self._mirrorings)
+        self._arithmetic = Arithmetic(precision, self.device, regions=bool(self.manifest.regions))
         with _memory_errors("load the model"):
-            folds = bundle.build_networks()
-            self._networks = [network.to(self.device) for network in folds[: folds_for(quality, len(folds))]]
+            self._networks = [network.to(self.device) for network in bundle.build_networks(self.folds)]
         self._warm = False
-        self._settings = Settings(tuple(self.manifest.patch_size), batch)
+        tiles_at_once = batch or (_TILES_ON_GPU if self.device.type == "cuda" else 1)
+        self._settings = Settings(tuple(self.manifest.patch_size), tiles_at_once)
         self._window = self._window_for(self._settings)
         channels, values = len(self.manifest.channels), self.manifest.class_values
         self._plan = MemoryPlan(self._networks, channels, values, on_gpu=self.device.type != "cpu")
@@ -103,6 +116,7 @@ class Predictor:
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
         listener: ScoreListener | None = None,
+        disagreement: Disagreement | None = None,
     ) -> SegmentationResult:
         """Segment one case.
 
@@ -115,11 +129,17 @@ class Predictor:
             progress: called in this thread, before and after each stage and after each tile.
             cancel: looked at between stages, tiles and layers.
             listener: gets the scores of each slice, as for `restore_slabs`.
+            disagreement: measured of the members; the listener gets it after the scores of the classes.
         Raises:
             ConfigError, GeometryError, ImageError: as `preprocess`. ResourceError: not enough memory.
             BundleError: a network that does not give what its description says. Cancelled: on request.
         """
         self._check_channels(volumes)
+        if disagreement is not None and self.members < 2:
+            raise ConfigError(
+                f"disagreement needs several answers, and the model {self.manifest.name!r} gives one as it was loaded; "
+                "choose a higher quality or more folds"
+            )
         report = progress or _ignore
         cancel = cancel or CancelToken()
         timings: dict[str, float] = {}
@@ -133,17 +153,25 @@ class Predictor:
                 _log.warning("%s, so no label lies in it", problem)
                 nothing = np.zeros(volumes[0].array.shape, label_dtype(max(self.manifest.class_values)))
                 return SegmentationResult(volumes[0].with_array(nothing), segments, timings)
-            settings = self._settings_within(prepared, memory_limit_bytes)
-            found, window = self._labels(prepared, settings, labels, listener, timings, report, cancel)
+            usual = replace(self._settings, extra=int(disagreement is not None))
+            settings = self._settings_within(usual, prepared, memory_limit_bytes)
+            how = (labels, listener, disagreement, timings, report, cancel)
+            found, window = self._labels(prepared, settings, *how)
         if box is not None:
             _clear_outside(found.array, box)
         return SegmentationResult(found, segments, timings, tiles=window.tiles, reused_tiles=window.reused_tiles)
+
+    @property
+    def precision(self) -> str:
+        """ "float32", "bfloat16", or "undecided" before the first case."""
+        return self._arithmetic.name
 
     def scores(
         self, array: np.ndarray, *, progress: ProgressCallback | None = None, cancel: CancelToken | None = None
     ) -> np.ndarray:
         """Logits of a prepared array, averaged over tiles, mirrorings and folds: `SlidingWindow.scores`."""
-        scores = self._window.scores(array, progress=progress, cancel=cancel)
+        with self._arithmetic.undecided():
+            scores = self._window.scores(array, progress=progress, cancel=cancel)
         self._warm = True
         return scores
 
@@ -153,6 +181,7 @@ class Predictor:
         settings: Settings,
         labels: Collection[int] | None,
         listener: ScoreListener | None,
+        disagreement: Disagreement | None,
         timings: dict[str, float],
         report: ProgressCallback,
         cancel: CancelToken,
@@ -160,7 +189,7 @@ class Predictor:
         """The labels of a case; where memory runs out, the work starts anew with settings that need less."""
         values = [value if labels is None or value in labels else 0 for value in self.manifest.class_values]
         while True:
-            window = self._window if settings == self._settings else self._window_for(settings)
+            window = self._window if settings == self._settings else self._window_for(settings, disagreement)
             read = _timed_call(prepared.read, "preprocess", timings)
             made = window.slabs(read, prepared.shape, progress=report, cancel=cancel)
             try:
@@ -170,6 +199,7 @@ class Predictor:
                         prepared.undo,
                         values,
                         overlapping=bool(self.manifest.regions),
+                        extra=settings.extra,
                         cancel=cancel,
                         listener=listener,
                     )
@@ -198,15 +228,15 @@ class Predictor:
         _log.warning("not enough memory (%s): %s", reason, consequence)
         return settings
 
-    def _settings_within(self, prepared: PreparedRows, limit_bytes: int | None) -> Settings:
-        """Settings that fit into the limit, or what is free.
+    def _settings_within(self, usual: Settings, prepared: PreparedRows, limit_bytes: int | None) -> Settings:
+        """The usual settings, or such that fit into the limit, or what is free.
 
         Raises:
             ResourceError: none do.
         """
         room = _room_bytes(limit_bytes, warm=self._warm)
         if room is None:
-            return self._settings
+            return usual
         count = limit_bytes is not None or room < _ROOMY_BYTES
 
         def fits(settings: Settings) -> bool:
@@ -218,27 +248,29 @@ class Predictor:
         cause = "free memory" if limit_bytes is None else f"memory limit of {limit_bytes / 1e9:.3g} GB"
         settings = plan_within(
             self._plan,
-            self._settings,
+            usual,
             fits,
             lambda consequence: _log.warning("because of the %s, %s", cause, consequence),
         )
         if settings is None:
             raise ResourceError(
                 f"the {cause} leaves {max(room, 0) / 1e9:.3g} GB for segmenting this volume. "
-                f"{_needed(self._plan.estimate(prepared, self._settings))} {_MEMORY_ADVICE}"
+                f"{_needed(self._plan.estimate(prepared, usual))} {_MEMORY_ADVICE}"
             )
         return settings
 
-    def _window_for(self, settings: Settings) -> SlidingWindow:
+    def _window_for(self, settings: Settings, disagreement: Disagreement | None = None) -> SlidingWindow:
         return SlidingWindow(
             self._networks,
             len(self.manifest.class_values),
             settings.patch,
             device=self.device,
-            step=self._step,
+            step=self.step,
             mirrorings=self._mirrorings,
             batch=settings.batch,
             blend_on=torch.device("cpu") if settings.blend_on_host else self.device,
+            arithmetic=self._arithmetic,
+            disagreement=disagreement,
             name=self.manifest.name,
         )
 
@@ -353,6 +385,7 @@ def _memory_errors(task: str) -> Iterator[None]:
         raise ResourceError(f"not enough memory to {task}: {_first_line(problem)}. {_MEMORY_ADVICE}") from problem
 
 
+_TILES_ON_GPU = 4  # at once; fewer where they do not fit
 _MEMORY_ADVICE = "Choose a region of interest (--roi), close other programs, or use --device cpu"
 # What the first case of a process loads and compiles besides: 149 to 162 MB were measured on Linux x86-64.
 _FIRST_CASE_BYTES = 200_000_000

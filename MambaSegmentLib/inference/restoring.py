@@ -19,7 +19,7 @@ from MambaSegmentLib.progress import CancelToken
 from MambaSegmentLib.volume import Volume
 
 Slabs = Iterable[tuple[int, torch.Tensor]]
-# Way back, number of a slice of the crop, its scores (classes, J, I) and its labels (J, I).
+# Way back, number of a slice of the crop, its scores (classes and extra, J, I) and its labels (J, I).
 ScoreListener = Callable[[Undo, int, torch.Tensor, np.ndarray], None]
 
 
@@ -29,6 +29,7 @@ def restore_slabs(
     values: Sequence[int],
     *,
     overlapping: bool = False,
+    extra: int = 0,
     cancel: CancelToken | None = None,
     listener: ScoreListener | None = None,
 ) -> Volume:
@@ -39,6 +40,7 @@ def restore_slabs(
             background.
         values: label value of each class.
         overlapping: the classes are regions, as for `preprocess.restore_labels`.
+        extra: how many arrays follow the scores of the classes and come back as they do, for the listener alone.
         listener: called for each slice of the crop, in order; may not keep what it gets.
     Returns:
         Labels; uint8, or uint16 where a value exceeds 255. 0 outside the crop.
@@ -47,7 +49,7 @@ def restore_slabs(
     """
     if max(undo.scores.orders) > 1:  # a spline reaches over all rows, so they are needed at once
         whole = np.concatenate([slab.numpy() for _, slab in slabs], axis=1)
-        restored = restore_labels(whole, undo, values, overlapping=overlapping, cancel=cancel)
+        restored = restore_labels(whole[: len(values)], undo, values, overlapping=overlapping, cancel=cancel)
         if listener is not None:
             _tell_of_whole(listener, whole, restored, undo, cancel)
         return restored
@@ -56,10 +58,10 @@ def restore_slabs(
     labels = np.zeros(undo.shape, dtype=decide.dtype)
     inside = undo.turn.apply(labels)[undo.crop_slices]  # a view: what is written there lands in its place
     with _one_thread_between(slabs) as slabs:
-        for row, scores in rows_on_crop(slabs, undo, len(values)):
+        for row, scores in rows_on_crop(slabs, undo, len(values) + extra):
             if cancel is not None:
                 cancel.raise_if_cancelled()
-            inside[row] = decide(scores)
+            inside[row] = decide(scores[: len(values)])
             if listener is not None:
                 listener(undo, row, scores, inside[row])
     return undo.grid(labels)

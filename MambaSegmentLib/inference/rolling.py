@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from .feeding import FetchedRows
 from .tiling import gaussian_weights, weight_sum
 
 
@@ -44,17 +45,23 @@ class RollingBlend:
         else:
             self._rows[place] += logits * self._weights
 
-    def close_before(self, row: int) -> torch.Tensor:
+    def close_before(self, row: int) -> FetchedRows:
         """The rows that are final now that no tile begins before `row`; (classes, rows, J, I), on the CPU."""
-        count = row - self._first
-        final = self._rows[:, :count].cpu() if self._rows.is_cuda else self._rows[:, :count].clone()
-        if not self._single:
+        count, first = row - self._first, self._first
+
+        def divide(final: torch.Tensor) -> None:
             for n in range(count):  # a row at a time, so that no array of the slab's size is needed
-                total = (self._k_sum[self._first + n] * self._plane_sum).astype(np.float32)
+                total = (self._k_sum[first + n] * self._plane_sum).astype(np.float32)
                 final[:, n] /= torch.from_numpy(total)
+
+        closed = FetchedRows(self._rows[:, :count], _leave if self._single else divide)
         kept = self._patch[0] - count
         for n in range(kept):  # forwards, so that nothing is overwritten before it was moved
             self._rows[:, n] = self._rows[:, n + count]
         self._rows[:, kept:] = 0
         self._first = row
-        return final
+        return closed
+
+
+def _leave(_: torch.Tensor) -> None:
+    """Nothing is to be done."""

@@ -5,6 +5,7 @@ Prediction and the validation of a training share this file, so that both see th
 
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -17,6 +18,9 @@ from MambaSegmentLib.errors import BundleError, ConfigError, ResourceError
 from MambaSegmentLib.progress import CancelToken, Progress, ProgressCallback
 from MambaSegmentLib.quality import Mirrorings
 
+from .arithmetic import Arithmetic
+from .entropy import Disagreement
+from .feeding import FetchedRows, TileFeeder
 from .rolling import RollingBlend
 from .tiling import padding, tile_corners
 
@@ -34,6 +38,10 @@ class SlidingWindow:
         mirrorings: of the patch: the axes of each mirrored copy whose answers are averaged; () is the patch itself.
         batch: tiles beside each other that the networks take at once; more need more memory.
         blend_on: the device where overlapping answers are added up; None takes that of the networks.
+        arithmetic: how networks are asked; None is float32.
+        disagreement: measured of the answers that are averaged, and given as one class more, the last.
+        slabs_ahead: how many slabs may be under way before one is handed on; None is one for a GPU, so that it computes
+            while the rows before are restored, and none for a CPU.
         name: of the model, for messages.
     Attributes:
         tiles, reused_tiles: of the last volume: how many there were, and how many of them were uniform (one value per
@@ -54,6 +62,9 @@ class SlidingWindow:
         mirrorings: Mirrorings = ((),),
         batch: int = 1,
         blend_on: torch.device | None = None,
+        arithmetic: Arithmetic | None = None,
+        disagreement: Disagreement | None = None,
+        slabs_ahead: int | None = None,
         name: str = "network",
     ) -> None:
         if not 0 < step <= 1:
@@ -64,7 +75,15 @@ class SlidingWindow:
         self._patch = (1, *patch) if self._slicewise else tuple(patch)
         self._steps = (1.0, step, step) if self._slicewise else (step, step, step)  # each slice once
         self._mirrorings, self._batch, self._blend_on = mirrorings, batch, blend_on or device
+        self._arithmetic = arithmetic or Arithmetic("float32", device)
+        self._disagreement = disagreement
+        self._ahead = int(device.type == "cuda") if slabs_ahead is None else slabs_ahead
+        self._feeder = TileFeeder(device)
         self.tiles = self.reused_tiles = 0
+
+    @property
+    def _outputs(self) -> int:
+        return self._classes + (self._disagreement is not None)
 
     def scores(
         self, array: np.ndarray, *, progress: ProgressCallback | None = None, cancel: CancelToken | None = None
@@ -78,7 +97,7 @@ class SlidingWindow:
         """
         shape = array.shape[1:]
         self._check_memory(shape)
-        total = np.empty((self._classes, *shape), dtype=np.float32)
+        total = np.empty((self._outputs, *shape), dtype=np.float32)
 
         def read(first: int, end: int) -> np.ndarray:
             return array[:, first:end]
@@ -127,7 +146,8 @@ class SlidingWindow:
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """First row and weighted mean of all tiles' logits, as soon as no tile can change them."""
         corners = tile_corners(size, self._patch, self._steps)
-        blend = RollingBlend(self._classes, size, self._patch, self._steps, self._blend_on)
+        blend = RollingBlend(self._outputs, size, self._patch, self._steps, self._blend_on)
+        under_way: deque[tuple[int, FetchedRows]] = deque()
         started = time.perf_counter()
         self.tiles, self.reused_tiles, done = len(corners), 0, 0
         uniform = _LastAnswer()
@@ -143,7 +163,10 @@ class SlidingWindow:
                 done += len(some)
                 seconds_left = (time.perf_counter() - started) / done * (len(corners) - done)
                 report(Progress("network", done, len(corners), seconds_left))
-            yield row, blend.close_before(corners[done][0] if done < len(corners) else size[0])
+            under_way.append((row, blend.close_before(corners[done][0] if done < len(corners) else size[0])))
+            while len(under_way) > (self._ahead if done < len(corners) else 0):
+                first, closed = under_way.popleft()
+                yield first, self._finite(closed.wait())
 
     def _answers(self, tiles: Sequence[torch.Tensor], uniform: "_LastAnswer") -> list[torch.Tensor]:
         """Logits of each tile; of one that is uniform the answer that a tile like it had before."""
@@ -156,30 +179,33 @@ class SlidingWindow:
             if key == uniform.key:
                 self.reused_tiles += 1
             else:
-                uniform.key, uniform.logits = key, self._tile_logits(tile[None])[0]
+                uniform.key, uniform.logits = key, self._tile_logits([tile])[0]
             answers.append(uniform.logits)
         others = [tile for tile, key in zip(tiles, keys, strict=True) if key is None]
-        fresh = iter(self._tile_logits(torch.stack(others)) if others else ())
+        fresh = iter(self._tile_logits(others) if others else ())
         return [next(fresh) if answer is None else answer for answer in answers]
 
-    def _tile_logits(self, tiles: torch.Tensor) -> torch.Tensor:
-        """(B, C, K, J, I) -> (B, classes, K, J, I), averaged over folds and mirrorings, on the device."""
-        batch = tiles.to(self.device).contiguous()
+    def _tile_logits(self, tiles: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Of B tiles (C, K, J, I), (B, outputs, K, J, I): averaged over folds and mirrorings, on the device."""
+        batch = self._feeder.send(tiles)
         if self._slicewise:
             batch = batch[:, :, 0]
-        answers = (self._mirrored(network, batch, axes) for network in self._networks for axes in self._mirrorings)
-        logits = sum(answers, start=torch.zeros((), device=self.device))
+        if self._disagreement is not None:
+            self._disagreement.clear()
+        logits = torch.zeros((), device=self.device)
+        for network, axes in itertools.product(self._networks, self._mirrorings):
+            answer = self._mirrored(network, batch, axes)
+            logits = logits + answer
+            if self._disagreement is not None:
+                self._disagreement.add(answer)
         logits = logits / (len(self._networks) * len(self._mirrorings))
-        if self._slicewise:
-            logits = logits[:, :, None]
-        if not bool(torch.isfinite(logits).all()):
-            raise BundleError(f"the model {self._name!r} answers NaN or infinity; it was not trained properly")
-        return logits
+        if self._disagreement is not None:
+            logits = torch.cat([logits, self._disagreement.result()], dim=1)
+        return logits[:, :, None] if self._slicewise else logits
 
     def _mirrored(self, network: nn.Module, batch: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
         dims = tuple(axis + 2 for axis in axes)
-        output = network(torch.flip(batch, dims) if dims else batch)
-        logits = output[0] if isinstance(output, list | tuple) else output  # deep supervision: the largest comes first
+        logits = self._arithmetic.logits(network, torch.flip(batch, dims) if dims else batch)
         expected = (len(batch), self._classes, *batch.shape[2:])
         if tuple(logits.shape) != expected:
             raise BundleError(
@@ -187,6 +213,12 @@ class SlidingWindow:
                 f"patch_size lead to {expected}; it was put together wrongly"
             )
         return torch.flip(logits, dims) if dims else logits
+
+    def _finite(self, slab: torch.Tensor) -> torch.Tensor:
+        """Looked at here rather than tile by tile, for which a GPU would have to be waited for."""
+        if not all(bool(torch.isfinite(slab[:, row]).all()) for row in range(slab.shape[1])):
+            raise BundleError(f"the model {self._name!r} answers NaN or infinity; it was not trained properly")
+        return slab
 
     def _check_memory(self, shape: Sequence[int]) -> None:
         needed = self._classes * int(np.prod(shape)) * 4

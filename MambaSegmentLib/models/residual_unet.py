@@ -79,6 +79,25 @@ class ResidualUNetConfig:
         """The product of the strides along each axis; a spatial size must be a multiple of it."""
         return tuple(math.prod(along_axis) for along_axis in zip(*self.strides, strict=True))
 
+    @property
+    def size_multiple(self) -> int:
+        """A size whose every axis is a multiple of this fits; `size_multiples` says what each axis needs."""
+        return math.lcm(*self.size_multiples)
+
+    def check_input(self, x: Tensor) -> None:
+        """Raises ShapeError for what a network of these sizes cannot take."""
+        dims, channels, multiples = self.spatial_dims, self.in_channels, self.size_multiples
+        if x.dim() != dims + 2 or x.shape[1] != channels:
+            raise ShapeError(f"input has shape {tuple(x.shape)}; expected (batch, {channels}) and {dims} spatial sizes")
+        spatial = tuple(x.shape[2:])
+        if any(size == 0 or size % multiple for size, multiple in zip(spatial, multiples, strict=True)):
+            raise ShapeError(f"spatial size {spatial} must be a multiple of {multiples}, axis by axis; pad the input")
+        if spatial == multiples:
+            raise ShapeError(
+                f"spatial size {spatial} leaves one voxel at the lowest resolution, which instance normalisation "
+                f"cannot take; give at least twice {multiples} along one axis"
+            )
+
 
 class DecoderLevel(nn.Module):
     """Reduce the channels, enlarge to the next finer resolution, join the encoder's features, refine.
@@ -146,8 +165,7 @@ class ResidualUNet(nn.Module):
 
     @property
     def size_multiple(self) -> int:
-        """A size whose every axis is a multiple of this fits; `config.size_multiples` says what each axis needs."""
-        return math.lcm(*self.config.size_multiples)
+        return self.config.size_multiple
 
     def forward(self, x: Tensor) -> Logits:
         self.check_input(x)
@@ -171,17 +189,7 @@ class ResidualUNet(nn.Module):
 
     def check_input(self, x: Tensor) -> None:
         """Raises ShapeError for what the network cannot take."""
-        dims, channels, multiples = self.config.spatial_dims, self.config.in_channels, self.config.size_multiples
-        if x.dim() != dims + 2 or x.shape[1] != channels:
-            raise ShapeError(f"input has shape {tuple(x.shape)}; expected (batch, {channels}) and {dims} spatial sizes")
-        spatial = tuple(x.shape[2:])
-        if any(size == 0 or size % multiple for size, multiple in zip(spatial, multiples, strict=True)):
-            raise ShapeError(f"spatial size {spatial} must be a multiple of {multiples}, axis by axis; pad the input")
-        if spatial == multiples:
-            raise ShapeError(
-                f"spatial size {spatial} leaves one voxel at the lowest resolution, which instance normalisation "
-                f"cannot take; give at least twice {multiples} along one axis"
-            )
+        self.config.check_input(x)
 
 
 # authors' names -> ours, for the parts that all have in common; applied in order

@@ -80,7 +80,16 @@ class StockUNet(nn.Module):
             **{self.blocks_argument: list(config.encoder_blocks)},
         )
 
+    @property
+    def size_multiple(self) -> int:
+        return self.config.size_multiple
+
+    def check_input(self, x: Tensor) -> None:
+        """Raises ShapeError for what the network cannot take."""
+        self.config.check_input(x)
+
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        self.check_input(x)
         return self.decoder(self.encoder(x))
 
 

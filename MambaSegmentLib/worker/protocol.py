@@ -11,13 +11,13 @@ imports this file.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
 from ..errors import ConfigError
 from ..memory import bytes_from_text
-from ..quality import check_quality
+from ..quality import check_precision, check_quality, folds_from_text, one_for_each
 from ..roi import parse_roi
 
 PROTOCOL = 1  # changes when an older partner would misunderstand
@@ -96,6 +96,15 @@ def _inputs(value: Any) -> tuple[str, ...] | dict[str, str]:
     raise TypeError("a list of paths, or an object from channel names to paths")
 
 
+def _one_or_several(value: Any) -> str | tuple[str, ...]:
+    if isinstance(value, list | tuple) and value:
+        return tuple(_text(entry) for entry in value)
+    try:
+        return _text(value)
+    except TypeError as problem:
+        raise TypeError("a text that is not empty, or a list of such") from problem
+
+
 def _optional(check: Check) -> Check:
     return lambda value: None if value is None else check(value)
 
@@ -136,10 +145,13 @@ class Options(_Message):
         device: as for `devices.choose_device`.
         overlap: of neighbouring tiles, 0 to 0.9; None takes the model's.
         statistics: measure each segment, as `SegmentStatistics` says.
-        quality: as for `quality.py`.
+        quality: as for `quality.py`; folds: as for `quality.folds_from_text`; of several models one text for all, or a
+            list with one for each.
+        precision: as for `inference/arithmetic.py`.
         roi: as for `roi.py`; labels: the names of the segments that are wanted, none means all;
         memory_limit: as for `memory.bytes_from_text`; None takes what is free.
-        uncertainty, probabilities, sidecar: files to write besides, as for `extras.Extras`.
+        uncertainty, disagreement, probabilities, sidecar: files to write besides, as for `extras.Extras`.
+        calibrations: files to read, as for `extras.Extras`.
         strict, allow_nonfinite, series: as for `api.Model.segment`; of no effect on a model, and so on `load`.
     """
 
@@ -149,23 +161,47 @@ class Options(_Message):
     strict: bool = field(default=False, metadata=_is(_flag))
     allow_nonfinite: bool = field(default=False, metadata=_is(_flag))
     series: tuple[str, ...] = field(default=(), metadata=_is(_list_of(_any_text)))
-    quality: str = field(default="best", metadata=_is(_text))
+    quality: str | tuple[str, ...] = field(default="best", metadata=_is(_one_or_several))
     roi: str | None = field(default=None, metadata=_is(_optional(_text)))
     labels: tuple[str, ...] = field(default=(), metadata=_is(_list_of(_text)))
     memory_limit: str | None = field(default=None, metadata=_is(_optional(_text)))
     uncertainty: str | None = field(default=None, metadata=_is(_optional(_text)))
     probabilities: str | None = field(default=None, metadata=_is(_optional(_text)))
     sidecar: str | None = field(default=None, metadata=_is(_optional(_text)))
+    folds: str | tuple[str, ...] | None = field(default=None, metadata=_is(_optional(_one_or_several)))
+    precision: str = field(default="auto", metadata=_is(_text))
+    disagreement: str | None = field(default=None, metadata=_is(_optional(_text)))
+    calibrations: tuple[str, ...] = field(default=(), metadata=_is(_list_of(_text)))
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.overlap is not None and not 0 <= self.overlap <= 0.9:
             raise ConfigError(f"overlap {self.overlap} must be a fraction of the tile from 0 to 0.9")
-        check_quality(self.quality)
+        for quality in self.qualities:
+            check_quality(quality)
+        for folds in self.folds_of_each:
+            folds_from_text(folds)
+        check_precision(self.precision)
         if self.roi is not None:
             parse_roi(self.roi)
         if self.memory_limit is not None:
             bytes_from_text(self.memory_limit)
+
+    @property
+    def qualities(self) -> tuple[str, ...]:
+        """One for all models, or one for each."""
+        return (self.quality,) if isinstance(self.quality, str) else self.quality
+
+    @property
+    def folds_of_each(self) -> tuple[str | None, ...]:
+        """The same of the folds."""
+        return self.folds if isinstance(self.folds, tuple) else (self.folds,)
+
+    def of_models(self, count: int) -> "list[Options]":
+        """The options of each of several models. Raises: ConfigError, values for another number of models."""
+        qualities = one_for_each("quality", self.qualities, count)
+        folds = one_for_each("folds", self.folds_of_each, count)
+        return [replace(self, quality=one, folds=other) for one, other in zip(qualities, folds, strict=True)]
 
 
 def _options(value: Any) -> Options:
@@ -187,14 +223,19 @@ class Segment(_Message):
 
     Attributes:
         inputs: paths in the order of the model's channels, or from channel names to paths.
+        model: a file or a name, or several of them, which are painted over one another (`merging.py`).
         output: a path with an ending that `write_segmentation` knows.
     """
 
     job: str = field(metadata=_is(_job))
     inputs: tuple[str, ...] | Mapping[str, str] = field(metadata=_is(_inputs))
-    model: str = field(metadata=_is(_text))
+    model: str | tuple[str, ...] = field(metadata=_is(_one_or_several))
     output: str = field(metadata=_is(_text))
     options: Options = field(default=Options(), metadata=_is(_options))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return (self.model,) if isinstance(self.model, str) else self.model
 
 
 @dataclass(frozen=True)
@@ -252,7 +293,7 @@ class Result(_Message):
     Attributes:
         files: what was written.
         segments: `SegmentInfo.to_json` of each; with statistics also the figures of `SegmentStatistics`, with
-            uncertainty also `mean_uncertainty`.
+            uncertainty also `mean_uncertainty`, with disagreement `mean_disagreement`, of several models `model`.
         timings: seconds of each stage.
         warnings: what a person should know about the images, as sentences.
     """

@@ -15,6 +15,7 @@ from .. import __version__
 from ..errors import Cancelled, ConfigError, ResourceError
 from ..memory import bytes_from_text
 from ..progress import Progress, ProgressCallback
+from ..quality import folds_from_text
 from .failures import failure, torch_failure
 from .inbox import Inbox, Job
 from .parent import Parent
@@ -37,6 +38,7 @@ from .streams import Outlet, lines_of
 
 if TYPE_CHECKING:
     from ..api import Model
+    from ..case import ModelSource
     from ..extras import Extras
     from ..inference.predictor import SegmentationResult
 
@@ -176,11 +178,13 @@ class Server:
         tell(Progress("read", 0, 1))  # at once: the click was heard
         images, options = _images(command), command.options
         extras = _extras(options)
-        check_case(images, Path(command.output), command.model, options.series, options.labels, extras)
-        model, timings = self._model(command.model, command.options, tell)
+        qualities, folds = options.qualities, [folds_from_text(text) for text in options.folds_of_each]
+        output, models = Path(command.output), command.models
+        check_case(images, output, models, options.series, options.labels, extras, qualities, folds)
+        timings: dict[str, float] = {}
         result = segment(
             images,
-            model=model,
+            models=self._sources(command, tell, timings),
             output=command.output,
             series=options.series,
             roi=options.roi,
@@ -195,6 +199,24 @@ class Server:
         timings |= {stage: seconds for stage, seconds in result.timings.items() if stage != "load_model"}
         files = (command.output, *(str(file) for file in extras.files))
         return Result(job.name, files, _segments(result), timings, result.warnings)
+
+    def _sources(self, command: Segment, tell: ProgressCallback, timings: dict[str, float]) -> "list[ModelSource]":
+        """The models, each taken from the shelf when its turn comes, so that it need not hold them all."""
+        from ..bundle import read_manifest
+        from ..case import ModelSource
+        from ..store import find_model
+
+        def source(name: str, options: Options) -> ModelSource:
+            def get() -> "Model":
+                model, taken = self._model(name, options, tell)
+                for stage, seconds in taken.items():
+                    timings[stage] = timings.get(stage, 0.0) + seconds
+                return model
+
+            return ModelSource(read_manifest(find_model(name)), get)
+
+        of_each = command.options.of_models(len(command.models))
+        return [source(*one) for one in zip(command.models, of_each, strict=True)]
 
     def _model(self, name: str, options: Options, tell: ProgressCallback) -> "tuple[Model, dict[str, float]]":
         """The model and, if it was not there already, the seconds that loading took."""
@@ -246,8 +268,18 @@ def _images(command: Segment) -> list[Path] | dict[str, Path]:
 def _extras(options: Options) -> "Extras":
     from ..extras import Extras
 
-    paths = {name: getattr(options, name) for name in ("uncertainty", "probabilities", "sidecar")}
-    return Extras(statistics=options.statistics, **{name: Path(path) for name, path in paths.items() if path})
+    names = ("uncertainty", "disagreement", "probabilities", "sidecar")
+    uncertainty, disagreement, probabilities, sidecar = (
+        None if getattr(options, name) is None else Path(getattr(options, name)) for name in names
+    )
+    return Extras(
+        statistics=options.statistics,
+        uncertainty=uncertainty,
+        disagreement=disagreement,
+        probabilities=probabilities,
+        sidecar=sidecar,
+        calibrations=tuple(Path(path) for path in options.calibrations),
+    )
 
 
 def _segments(result: "SegmentationResult") -> tuple[dict[str, Any], ...]:

@@ -5,9 +5,10 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError
+from ..quality import folds_from_text
 from ..safetensors_file import read_header
 from .protocol import Options
 
@@ -18,7 +19,7 @@ DEFAULT_BUDGET_BYTES = 2_000_000_000
 _SMALLEST_NUMBER_BYTES = 4  # half precision in the file becomes single precision in memory
 _BYTES = {"F64": 8, "I64": 8, "U64": 8}
 
-_Key = tuple[str, int, int, str, float | None, str]
+_Key = tuple[str, int, int, str, float | None, Any, Any, str]
 Loader = Callable[[Path, Options], "Model"]
 
 
@@ -102,11 +103,20 @@ def _key(path: Path, options: Options) -> _Key:
     except OSError as problem:
         raise BundleError(f"the model file {path} cannot be read: {problem.strerror or problem}") from problem
     device = str(choose_device(options.device))
-    return str(path.resolve()), facts.st_mtime_ns, facts.st_size, device, options.overlap, options.quality
+    file = (str(path.resolve()), facts.st_mtime_ns, facts.st_size)
+    return *file, device, options.overlap, options.quality, options.folds, options.precision
 
 
 def _load(path: Path, options: Options) -> "Model":
     from ..api import load_model
 
     step = None if options.overlap is None else 1 - options.overlap
-    return load_model(path, options.device, step=step, quality=options.quality)
+    (of_model,) = options.of_models(1)
+    return load_model(
+        path,
+        options.device,
+        step=step,
+        quality=of_model.qualities[0],
+        folds=folds_from_text(of_model.folds_of_each[0]),
+        precision=options.precision,
+    )

@@ -99,6 +99,22 @@ def test_rows_need_only_their_neighbourhood():
         asked.extend(range(first, end))
         return np.ones((end - first, 2, 2), np.float32)
 
-    RowResizer((1000, 2, 2), (500, 2, 2), (1, 1, 1), None, source).read(100, 110)
+    rows = RowResizer((1000, 2, 2), (500, 2, 2), (1, 1, 1), None, source)
+    assert asked == [0]  # of whose first voxel all others are a distance
+    asked.clear()
+    rows.read(100, 110)
     assert min(asked) >= 198
     assert max(asked) <= 222
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 3])
+@pytest.mark.parametrize("coarse_axis", [None, 0, 1])
+def test_what_holds_one_value_holds_that_very_value_afterwards(order, coarse_axis):
+    """Bit for bit, up to a spline's reach of 12 voxels, so that tiles of air are found to be equal."""
+    array = np.full((50, 60, 60), (-160.0 - 40.0) / 80.1, np.float32)
+    array[:, 40:, 40:] = np.random.default_rng(0).uniform(-2.4, 3, (50, 20, 20))
+    orders = tuple(min(order, 0) if axis == coarse_axis else order for axis in range(3))
+    rows = RowResizer(array.shape, (37, 83, 45), orders, coarse_axis, lambda first, end: array[first:end]).read(0, 37)
+    air = rows[:, : round((40 - 13) * 83 / 60), : round((40 - 13) * 45 / 60)]
+    assert np.unique(air).tolist() == [array[0, 0, 0]]
+    assert len(np.unique(rows)) > 1000

@@ -72,7 +72,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mambasegment_training.checkpoint.save_file", fail)
+    monkeypatch.setattr("mambasegment_training.tensor_file.save_file", fail)
     train(state, 1)
     with pytest.raises(Exception, match="disk is full"):
         save_state(path, state)

@@ -34,6 +34,18 @@ def test_network_options_are_passed_on_as_they_are():
     assert config.network.options == {"mixer": "spm", "blocks_down": [1, 2]}
 
 
+def test_a_fold_is_a_number_or_all():
+    assert load_config(None, ["fold=3"]).fold == 3
+    assert load_config(None, ["fold=all"]).fold == "all"
+
+
+def test_one_grid_of_regions_and_one_start():
+    with pytest.raises(ConfigError, match="expected one of regions_per_axis, region_edge_voxels and region_edge_mm"):
+        load_config(None, ["loss.regions_per_axis=[4]", "loss.region_edge_mm=20"])
+    with pytest.raises(ConfigError, match="a training starts from one of them"):
+        load_config(None, ["pretrained.file=a.pth", "pretrained.bundle=b.safetensors"])
+
+
 def test_json_and_back(tmp_path: Path):
     config = load_config(None, ["augment.mirror_axes=[0, 2]", "loss.regions_per_axis=[4, 4, 4]", "epochs=3"])
     assert config_from_json(config.to_json()) == config
@@ -42,13 +54,21 @@ def test_json_and_back(tmp_path: Path):
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("epoch=3", "unknown setting epoch; known: seed, epochs"),
-        ("optimizer.rate=3", "unknown setting optimizer.rate; known: optimizer.name"),
+        ("epoch=3", r"unknown setting epoch; did you mean epochs\? known: seed, epochs"),
+        (
+            "optimizer.learn_rate=3",
+            r"optimizer.learn_rate; did you mean optimizer.learning_rate\? known: optimizer.name",
+        ),
+        ("learning_rate=3", r"unknown setting learning_rate; did you mean optimizer.learning_rate\?"),
+        ("xyzzy=3", "unknown setting xyzzy; known: seed"),
+        ("fold=some", "setting fold is 'some'; expected of type int"),
+        ("fold=-1", "setting fold is -1; expected 0 or more, or all"),
+        ("loss.region_edge_mm=0", "loss.region_edge_mm is 0.0; expected above 0"),
         ("epochs=0", "setting epochs is 0; expected at least 1"),
         ("epochs=2.5", "setting epochs is 2.5; expected of type int"),
         ("epochs=true", "setting epochs is True; expected of type int"),
         ("deterministic=1", "setting deterministic is 1; expected of type bool"),
-        ("optimizer.name=adam", "expected one of adamw, sgd"),
+        ("optimizer.name=lion", "expected one of adamw, adam, sgd"),
         ("optimizer.learning_rate=-1", "optimizer.learning_rate is -1.0; expected above 0"),
         ("optimizer.betas=[0.9]", "optimizer.betas is .*; expected 2 values"),
         ("optimizer=3", "setting optimizer is 3; expected a section"),

@@ -91,7 +91,7 @@ def test_no_data_set(tmp_path):
 def test_empty_folders(tmp_path):
     touch(tmp_path / "images", "readme.txt")
     touch(tmp_path / "labels")
-    with pytest.raises(ImageError, match=r"images holds no volume; expected files ending in \.nii\.gz"):
+    with pytest.raises(ImageError, match=r"images holds no image; expected files ending in \.nii\.gz"):
         find_dataset(tmp_path)
 
 

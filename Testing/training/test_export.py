@@ -13,7 +13,8 @@ from mambasegment_training.checkpoint import load_weights
 from mambasegment_training.config import config_from_json
 from mambasegment_training.data import CaseStore
 from mambasegment_training.export import export as export_with_cost
-from mambasegment_training.loop import build_network, fit
+from mambasegment_training.loop import fit
+from mambasegment_training.network import build_network
 from mambasegment_training.prepare import prepare
 from mambasegment_training.run_folder import BEST, read_run
 

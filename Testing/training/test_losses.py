@@ -334,8 +334,8 @@ def test_losses_without_sense_are_refused(name, options):
 
 
 def test_an_unknown_loss_is_answered_with_the_known_ones():
-    with pytest.raises(ConfigError, match=r"'focal'.*dice_ce, rs_tversky, arsl"):
-        build_loss("focal")
+    with pytest.raises(ConfigError, match=r"'rs_tverski'; did you mean rs_tversky\?.*dice_ce, rs_tversky, arsl"):
+        build_loss("rs_tverski")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ def test_a_work_folder(a_dataset, tmp_path):
     assert dataset.class_count == 3
     assert dataset.patch_size == (16, 16, 16)
     assert (len(dataset.split.train), len(dataset.split.validation)) == (5, 1)
-    assert [(report.done, report.total) for report in seen] == [(n, 6) for n in range(1, 7)]
+    for stage in ("checking", "preprocessing"):
+        assert [(r.done, r.total) for r in seen if r.stage == stage] == [(n, 6) for n in range(1, 7)]
 
     image, labels, foreground = arrays_of(tmp_path / "work", "case_000")
     original = labelled_case(0)
@@ -118,8 +119,9 @@ def test_all_bad_cases_are_named_at_once(a_dataset, tmp_path):
         prepare(source, tmp_path / "work")
     lines = str(caught.value).splitlines()
     assert lines[0] == "7 of 8 cases cannot be used:"
+    assert lines[-1].endswith("report.html shows them all")
     for line, expected in zip(
-        lines[1:],
+        lines[1:-1],
         (
             "case_000: images/case_000.nii.gz and labels/case_000.nii.gz lie on different grids: (12, 14, 10) voxels",
             "case_001: labels/case_001.nii.gz holds the values 300; labels are whole numbers from 0 to 254",
@@ -132,7 +134,9 @@ def test_all_bad_cases_are_named_at_once(a_dataset, tmp_path):
         strict=True,
     ):
         assert line.strip().startswith(expected)
-    assert not (tmp_path / "work").exists()
+    assert not (tmp_path / "work" / "dataset.json").exists()
+    report = json.loads((tmp_path / "work" / "report.json").read_text(encoding="utf-8"))
+    assert (report["cases"], report["errors"], len(report["facts"])) == (8, 7, 1)
 
 
 def test_undeclared_labels(a_dataset, tmp_path):

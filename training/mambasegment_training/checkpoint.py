@@ -1,24 +1,22 @@
-"""The whole state of a training run in one file without pickle: safetensors, with the numbers as JSON in its header."""
+"""The whole state of a training run in one file without pickle, and the state before it beside it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from MambaSegmentLib.errors import ConfigError
-from MambaSegmentLib.files import atomic_path
 
 from .average import WeightAverage
+from .run_folder import LAST, PREVIOUS
+from .tensor_file import DamagedFileError, read_tensors, write_tensors
 
-_KEY = "mambatrain"
 _WEIGHTS, _AVERAGE, _OPTIMIZER = "weights/", "average/", "optimizer/"
-_OPTIMIZER_TENSORS = {"AdamW": {"step", "exp_avg", "exp_avg_sq"}, "SGD": {"momentum_buffer"}}
+_ADAM = {"step", "exp_avg", "exp_avg_sq"}
+_OPTIMIZER_TENSORS = {"AdamW": _ADAM, "Adam": _ADAM, "SGD": {"momentum_buffer"}}
 
 
 @dataclass
@@ -27,27 +25,66 @@ class TrainingState:
 
     Attributes:
         step: optimiser steps taken.
-        loss_sum, loss_steps: of the epoch under way.
+        open_steps: of the epoch under way; loss_sum, loss_steps: of those that were not left out.
         elapsed_s: time spent, over all sittings.
         best_dice, best_epoch: of the best validation so far.
+        worse_validations: in a row, since the best.
+        bad_steps: in a row whose loss or gradients were no numbers; left_out of them in all.
+        float32_from: the step from which a training in bfloat16 went on in float32.
     """
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
     average: WeightAverage | None = None
     step: int = 0
+    open_steps: int = 0
     loss_sum: float = 0.0
     loss_steps: int = 0
     elapsed_s: float = 0.0
     best_dice: float | None = None
     best_epoch: int | None = None
+    worse_validations: int = 0
+    bad_steps: int = 0
+    left_out: int = 0
+    float32_from: int | None = None
 
     def numbers(self) -> dict[str, Any]:
-        names = ("step", "loss_sum", "loss_steps", "elapsed_s", "best_dice", "best_epoch")
-        return {name: getattr(self, name) for name in names}
+        parts = ("network", "optimizer", "average")
+        return {name: value for name, value in vars(self).items() if name not in parts}
 
 
-def save_state(path: Path, state: TrainingState) -> None:
+def save_newest(run: Path, state: TrainingState) -> None:
+    """Write the state as the run's last; the one before is kept in case this one is ever found damaged."""
+    save_state(run / LAST, state, keep=run / PREVIOUS)
+
+
+def load_newest(run: Path, state: TrainingState) -> str | None:
+    """Bring a freshly built `state` to the run's last, or to the one before where the last is missing or damaged.
+
+    Returns:
+        What to tell the user when it was not the last; else None.
+    Raises:
+        ConfigError: neither can be used, or they are of another network, optimiser or average.
+    """
+    try:
+        load_state(run / LAST, state)
+    except DamagedFileError as problem:
+        if not (run / PREVIOUS).is_file():
+            raise
+        try:
+            load_state(run / PREVIOUS, state)
+        except DamagedFileError as other:
+            raise ConfigError(f"{problem}; {other}: both states of the run are lost, start a new one") from other
+        return f"{problem}; going on from the state before it, after step {state.step} ({PREVIOUS})"
+    return None
+
+
+def has_state(run: Path) -> bool:
+    """Whether the run was saved at least once."""
+    return (run / LAST).exists() or (run / PREVIOUS).exists()
+
+
+def save_state(path: Path, state: TrainingState, keep: Path | None = None) -> None:
     """Write all that an exact resumption needs. What the configuration determines, such as the rates, is not stored."""
     tensors = _prefixed(_WEIGHTS, state.network.state_dict())
     numbers = state.numbers()
@@ -56,7 +93,7 @@ def save_state(path: Path, state: TrainingState) -> None:
         numbers["average_updates"] = state.average.updates
     for index, entries in state.optimizer.state_dict()["state"].items():
         tensors |= _prefixed(f"{_OPTIMIZER}{index}/", entries)
-    _write(path, tensors, numbers)
+    write_tensors(path, tensors, numbers, keep)
 
 
 def load_state(path: Path, state: TrainingState) -> None:
@@ -65,7 +102,7 @@ def load_state(path: Path, state: TrainingState) -> None:
     Raises:
         ConfigError: no such file, a damaged one, or one of another network, optimiser or average.
     """
-    tensors, numbers = _read(path)
+    tensors, numbers = read_tensors(path)
     try:
         state.network.load_state_dict(_without_prefix(_WEIGHTS, tensors))
     except RuntimeError as error:
@@ -78,13 +115,13 @@ def load_state(path: Path, state: TrainingState) -> None:
             state.average.tensors[name].copy_(tensor)
         state.average.updates = numbers["average_updates"]
     _load_optimizer(state.optimizer, _without_prefix(_OPTIMIZER, tensors))
-    for name in state.numbers():
-        setattr(state, name, numbers[name])
+    for name, unset in state.numbers().items():
+        setattr(state, name, numbers.get(name, unset))  # files of earlier versions have fewer
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write a network's weights alone, with JSON facts such as the epoch and its Dice."""
-    _write(path, _prefixed(_WEIGHTS, weights), facts)
+    write_tensors(path, _prefixed(_WEIGHTS, weights), facts)
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -93,7 +130,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         ConfigError: no such file, or a damaged one.
     """
-    tensors, facts = _read(path)
+    tensors, facts = read_tensors(path)
     return _without_prefix(_WEIGHTS, tensors), facts
 
 
@@ -123,19 +160,3 @@ def _prefixed(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _write(path: Path, tensors: dict[str, Tensor], facts: Mapping[str, Any]) -> None:
-    with atomic_path(path, ConfigError) as temporary:
-        save_file(tensors, temporary, metadata={_KEY: json.dumps(facts, allow_nan=False)})
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if not path.is_file():
-        raise ConfigError(f"{path} does not exist; there is nothing to go on from")
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})[_KEY])
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118  (no mapping)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ConfigError(f"{path} is damaged or no checkpoint of mambatrain: {error}") from error

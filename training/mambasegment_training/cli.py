@@ -2,21 +2,25 @@
 
 import argparse
 import json
+import os
 import re
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from MambaSegmentLib.errors import ConfigError, MambaSegmentError
+from MambaSegmentLib.errors import Cancelled, ConfigError, MambaSegmentError
 from MambaSegmentLib.openmp import let_waiting_threads_sleep
-from MambaSegmentLib.progress import CancelToken, Progress
+from MambaSegmentLib.progress import Progress
 
 from . import __version__
 from .evaluation.cli import add_parser as _add_evaluate
 from .study.cli import add_parser as _add_compare
+
+if TYPE_CHECKING:
+    from .loop import FitResult
+    from .stopping import StopRequests
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -66,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_evaluate(commands)
     _add_compare(commands)
+    _add_nnunet_plans(commands)
     return parser
 
 
@@ -75,6 +80,7 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder for the prepared data")
     parser.add_argument("--patient-pattern", metavar="REGEX", help="group 1, found in a case's name, is the patient")
     parser.add_argument("--label", action="append", default=[], metavar="VALUE=NAME", help="name a label; repeatable")
+    parser.add_argument("--renumber", action="store_true", help="close gaps between label values; names keep theirs")
     parser.add_argument("--validation-fraction", type=float, default=0.2, metavar="F", help="default: %(default)s")
     parser.add_argument("--validation-cases", default="", metavar="A,B,…", help="instead of a drawn split")
     parser.add_argument("--splits", type=Path, metavar="FILE", help="such as nnU-Net's splits_final.json, instead")
@@ -84,6 +90,7 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument(
         "--patch-size", action="append", default=[], metavar="K,J,I", help="instead of the planned one; J,I for slices"
     )
+    parser.add_argument("--strict", action="store_true", help="refuse what the quality report warns about")
     parser.set_defaults(run=_prepare)
 
 
@@ -99,8 +106,11 @@ def _add_fit(commands: Any) -> None:
     parser.add_argument(
         "--pretrained", metavar="FILE", help="ImageNet weights (VMamba-Tiny) to start from: --set pretrained.file=FILE"
     )
+    parser.add_argument("--init-from", metavar="MODEL", help="go on from a model file: --set pretrained.bundle=MODEL")
+    parser.add_argument("--fold", metavar="N", help="of the data set's folds, or all: short for --set fold=N")
     parser.add_argument("--time-budget", metavar="T", help="train for a time such as 10m instead of a number of epochs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: %(default)s")
+    parser.add_argument("--memory-gb", type=float, metavar="GB", help="take the largest batch whose step fits")
     parser.add_argument("--resume", action="store_true", help="go on with the run in RUN, with its own settings")
     parser.set_defaults(run=_fit)
 
@@ -129,6 +139,18 @@ def _add_export(commands: Any) -> None:
     parser.set_defaults(run=_export)
 
 
+def _add_nnunet_plans(commands: Any) -> None:
+    parser = commands.add_parser("nnunet-plans", help="put a recipe into plans of stock nnU-Net, for its own training")
+    parser.add_argument("plans", type=Path, metavar="PLANS.json", help="as nnUNetv2_plan_and_preprocess made them")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML with what differs from the defaults")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting; repeatable"
+    )
+    parser.add_argument("--configuration", default="3d_fullres", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--name", default="MambaSegmentPlans", help="of the new plans; default: %(default)s")
+    parser.set_defaults(run=_nnunet_plans)
+
+
 def _prepare(arguments: argparse.Namespace) -> None:
     from .prepare import prepare
 
@@ -137,6 +159,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
         arguments.output,
         patient_pattern=arguments.patient_pattern,
         label_names=_parse_labels(arguments.label),
+        renumber=arguments.renumber,
         validation_fraction=arguments.validation_fraction,
         validation_cases=[name.strip() for name in arguments.validation_cases.split(",") if name.strip()],
         splits_file=arguments.splits,
@@ -144,56 +167,84 @@ def _prepare(arguments: argparse.Namespace) -> None:
         orientation=arguments.orientation,
         size_multiple=arguments.size_multiple,
         patches=_parse_patches(arguments.patch_size),
+        strict=arguments.strict,
         progress=_show_progress,
     )
     split = dataset.split
     folds = f"the first of {len(dataset.folds)} folds has " if len(dataset.folds) > 1 else ""
     print(f"{folds}{len(split.train)} cases for training, {len(split.validation)} for validation in {arguments.output}")
+    print(f"look at {arguments.output / 'report.html'} before training")
     print(f"labels {dataset.labels}, patch {dataset.patch_size}, preprocessing {dataset.preprocessing.to_json()}")
 
 
 def _fit(arguments: argparse.Namespace) -> None:
-    from .config import load_config
-    from .loop import fit, resume
-    from .run_folder import read_run
-
     budget_s = None if arguments.time_budget is None else parse_duration_s(arguments.time_budget)
-    cancel = CancelToken()
-    _cancel_on_signals(cancel)
-    if arguments.resume:
-        if arguments.config is not None or arguments.set or arguments.pretrained is not None:
-            raise ConfigError(
-                "--resume goes on with the run's own settings; leave out --config, --set and --pretrained"
-            )
-        work = read_run(arguments.output).work
-        if work != arguments.work.resolve():
-            raise ConfigError(f"the run was started on {work}, not on {arguments.work.resolve()}")
-        result = resume(
-            arguments.output,
-            epochs=arguments.epochs,
-            device=arguments.device,
-            time_budget_s=budget_s,
-            cancel=cancel,
-        )
-    else:
-        assignments = [*arguments.set, *([] if arguments.epochs is None else [f"epochs={arguments.epochs}"])]
-        if arguments.pretrained is not None:  # quoted, since a path is taken as it is
-            assignments.append(f"pretrained.file={json.dumps(arguments.pretrained, ensure_ascii=False)}")
-        config = load_config(arguments.config, assignments)
-        result = fit(
-            arguments.work,
-            arguments.output,
-            config,
-            device=arguments.device,
-            time_budget_s=budget_s,
-            cancel=cancel,
-        )
+    from .stopping import StopRequests
+
+    requests = StopRequests()
+    try:
+        result = _resumed(arguments, budget_s, requests) if arguments.resume else _begun(arguments, budget_s, requests)
+    except Cancelled as stopped:
+        if not requests.terminated:
+            raise
+        print(f"mambatrain: {stopped}", file=sys.stderr)  # what a cluster asks for is no failure
+        return
+    if int(os.environ.get("RANK", "0")) > 0:
+        return
     best = (
         "no validation"
         if result.best_dice is None
         else f"mean Dice {result.best_dice:.4f} in epoch {result.best_epoch}"
     )
     print(f"{result.epochs} epochs done, best: {best}; run folder {result.run}")
+
+
+def _begun(arguments: argparse.Namespace, budget_s: float | None, requests: "StopRequests") -> "FitResult":
+    from .config import load_config
+    from .loop import fit
+
+    assignments = list(arguments.set)
+    for key in ("epochs", "fold"):
+        if getattr(arguments, key) is not None:
+            assignments.append(f"{key}={getattr(arguments, key)}")
+    for key, path in (("pretrained.file", arguments.pretrained), ("pretrained.bundle", arguments.init_from)):
+        if path is not None:  # quoted, since a path is taken as it is
+            assignments.append(f"{key}={json.dumps(path, ensure_ascii=False)}")
+    config = load_config(arguments.config, assignments)
+    if arguments.memory_gb is not None:
+        from .memory import with_batch_that_fits
+        from .prepare import open_work
+
+        config = with_batch_that_fits(open_work(arguments.work), config, arguments.memory_gb)
+        print(f"batches of {config.data.batch_size} fit {arguments.memory_gb:g} GB", file=sys.stderr)
+    return fit(
+        arguments.work,
+        arguments.output,
+        config,
+        device=arguments.device,
+        time_budget_s=budget_s,
+        cancel=requests.cancel,
+    )
+
+
+def _resumed(arguments: argparse.Namespace, budget_s: float | None, requests: "StopRequests") -> "FitResult":
+    from .loop import resume
+    from .run_folder import read_run
+
+    names = ("config", "set", "pretrained", "init_from", "fold", "memory_gb")
+    if any(getattr(arguments, name) not in (None, []) for name in names):
+        *others, last = (f"--{name.replace('_', '-')}" for name in names)
+        raise ConfigError(f"--resume goes on with the run's own settings; leave out {', '.join(others)} and {last}")
+    work = read_run(arguments.output).work
+    if work != arguments.work.resolve():
+        raise ConfigError(f"the run was started on {work}, not on {arguments.work.resolve()}")
+    return resume(
+        arguments.output,
+        epochs=arguments.epochs,
+        device=arguments.device,
+        time_budget_s=budget_s,
+        cancel=requests.cancel,
+    )
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -213,6 +264,18 @@ def _export(arguments: argparse.Namespace) -> None:
     dice = manifest.training["metrics"]["dice"]
     per_label = ", ".join(f"{entry['name']} {_number(entry['mean'])}" for entry in dice["labels"])
     print(f"wrote {arguments.output}; Dice on {dice['cases']} validation cases: {per_label}, mean {dice['mean']:.4f}")
+
+
+def _nnunet_plans(arguments: argparse.Namespace) -> None:
+    from .config import load_config
+    from .nnunet_plans import write_plans
+
+    config = load_config(arguments.config, arguments.set)
+    written = write_plans(arguments.plans, config, configuration=arguments.configuration, name=arguments.name)
+    folder = Path(__file__).parent / "for_nnunet"
+    print(f"wrote {written}; train with these two lines:")
+    print(f'export nnUNet_extTrainer="{folder}"')
+    print(f"nnUNetv2_train DATASET {arguments.configuration} FOLD -tr MambaSegmentTrainer -p {arguments.name}")
 
 
 def _number(value: float | None) -> str:
@@ -237,18 +300,6 @@ def _parse_patches(texts: Sequence[str]) -> dict[int, tuple[int, ...]]:
             raise ConfigError(f"--patch-size {text!r}: expected K,J,I such as 40,56,40, or J,I for slices")
         patches[len(sizes)] = tuple(int(size) for size in sizes)
     return patches
-
-
-def _cancel_on_signals(cancel: CancelToken) -> None:
-    """The first Ctrl-C ends the run after the step under way; a second one ends it at once."""
-
-    def stop(number: int, _frame: object) -> None:
-        print("mambatrain: stopping after this step …", file=sys.stderr)
-        cancel.cancel()
-        signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
 
 
 def _show_progress(progress: Progress) -> None:

@@ -13,6 +13,7 @@ from MambaSegmentLib.errors import ConfigError
 
 INSTALL = 'pip install --no-deps "nnunetv2>=2.8.1,<2.9"'
 _TOPOLOGY = "nnunetv2.experiment_planning.experiment_planners.network_topology"
+_TRAINER = "nnunetv2.training.nnUNetTrainer.nnUNetTrainer"
 _NO_LIMIT = 999_999  # poolings per axis; nnU-Net leaves it to the size of the feature maps
 
 
@@ -28,6 +29,18 @@ class Pooling:
     kernel_sizes: tuple[tuple[int, ...], ...]
     patch: tuple[int, ...]
     multiples: tuple[int, ...]
+
+
+def trainer_class() -> type:
+    """nnU-Net's trainer, imported by its place: a look-up by name would import every trainer, some of which need more.
+
+    Raises:
+        ConfigError: nnU-Net, or something that its trainer needs, is not installed.
+    """
+    try:
+        return importlib.import_module(_TRAINER).nnUNetTrainer
+    except ImportError as problem:
+        raise ConfigError(f"this needs nnU-Net with what it needs itself ({problem}); {INSTALL}") from problem
 
 
 def nnunet_version() -> str | None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def measure(model: Path, device: str, sizes: list[list[int]]) -> dict[str, Any]:
     for size in sizes:
         image = rng.standard_normal((channels, *size), np.float32)
         started = time.perf_counter()
-        peak_bytes = _peak_bytes(lambda image=image: predictor.scores(image), predictor.device)
+        peak_bytes = _peak_bytes(partial(predictor.scores, image), predictor.device)
         seconds = time.perf_counter() - started
         rows.append({"size": size, "seconds": round(seconds, 4), "memory_bytes": max(0, peak_bytes - loaded_bytes)})
     return {"device": predictor.device.type, "hardware": _hardware(predictor.device), "rows": rows}

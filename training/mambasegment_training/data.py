@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,12 @@ class CaseStore:
             raise ConfigError(f"{missing[0]} does not exist; run `mambatrain prepare` again")
         in_memory = sum(path.stat().st_size for path in files) <= memory_limit_bytes
         self.identifiers = identifiers
+        self._folder = folder
         self._cases = {name: _open_case(folder, name, in_memory) for name in identifiers}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process the files are mapped, so that many processes hold one copy."""
+        return CaseStore, (self._folder, self.identifiers, -1.0)
 
     def __len__(self) -> int:
         return len(self.identifiers)

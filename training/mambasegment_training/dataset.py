@@ -1,5 +1,8 @@
 """Find the cases of a data set on disk: a folder with images/ and labels/, or an nnU-Net raw data set.
 
+A case's image is a volume, a picture, or a folder with a DICOM series; its labels are a volume, a mask, a Slicer
+segmentation, or a DICOM SEG or RT structure set, alone or in a folder of its own.
+
 Nothing but file names and dataset.json is read here; voxels are `prepare`'s business.
 """
 
@@ -12,21 +15,14 @@ from typing import Any
 from MambaSegmentLib.errors import ConfigError, ImageError
 from MambaSegmentLib.manifest import Region
 
+from .case_files import AS_STORED, RawCase, Reading
+from .pictures import COLOURS, PICTURE_ENDINGS, is_picture
 from .storage import read_json
 
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+VOLUME_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd")
+ENDINGS = (*VOLUME_ENDINGS, *PICTURE_ENDINGS, ".dcm")
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _LAYOUTS = "expected images/ and labels/ with equal file names, or dataset.json with imagesTr/ and labelsTr/ (nnU-Net)"
-
-
-@dataclass(frozen=True)
-class RawCase:
-    """One labelled acquisition: a file per channel, in the data set's channel order, and its label file."""
-
-    identifier: str
-    patient: str
-    images: tuple[Path, ...]
-    labels: Path
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,7 @@ class RawDataset:
     label_names: value -> name without background; None where the data set does not say.
     ignore_label: value of voxels that nobody labelled, if any.
     regions: what the network shall mark instead of single labels, each for itself; empty where there are none.
+    reading: what the files' channels and labels mean.
     """
 
     name: str
@@ -44,6 +41,7 @@ class RawDataset:
     ignore_label: int | None
     cases: tuple[RawCase, ...]
     regions: tuple[Region, ...] = ()
+    reading: Reading = AS_STORED
 
 
 def find_dataset(folder: Path, patient_pattern: str | None = None) -> RawDataset:
@@ -61,10 +59,10 @@ def find_dataset(folder: Path, patient_pattern: str | None = None) -> RawDataset
     if (folder / "dataset.json").is_file() and (folder / "imagesTr").is_dir():
         return _find_nnunet(folder, patient_pattern)
     if (folder / "images").is_dir() and (folder / "labels").is_dir():
-        images = _group_channels(_volumes_in(folder / "images"))
-        cases = _match(images, _volumes_in(folder / "labels"), patient_pattern)
+        images = _group_channels(_images_in(folder / "images"))
+        cases = _match(images, _labels_in(folder / "labels"), patient_pattern)
         channel_count = len(cases[0].images)
-        return RawDataset(folder.resolve().name, _default_channels(channel_count), None, None, cases)
+        return RawDataset(folder.resolve().name, default_channels(channel_count), None, None, cases)
     raise ConfigError(f"{folder} is no data set: {_LAYOUTS}")
 
 
@@ -73,13 +71,15 @@ def _find_nnunet(folder: Path, patient_pattern: str | None) -> RawDataset:
     content = read_json(path, "see nnU-Net's page on the dataset format")
     if not isinstance(content, dict) or "labels" not in content:
         raise ConfigError(f"{path} has no 'labels'; expected an nnU-Net dataset.json")
-    images = _group_channels(_volumes_in(folder / "imagesTr"))
-    cases = _match(images, _volumes_in(folder / "labelsTr"), patient_pattern)
+    images = _group_channels(_images_in(folder / "imagesTr"))
+    cases = _match(images, _labels_in(folder / "labelsTr"), patient_pattern)
     named = content.get("channel_names") or content.get("modality") or {}
     if not isinstance(named, Mapping) or not all(str(key).isdigit() for key in named):
         raise ConfigError(f"{path}: channel_names is {named!r}; expected an object such as {{'0': 'T1'}}")
-    channels = tuple(str(named[key]) for key in sorted(named, key=int)) or _default_channels(len(cases[0].images))
-    if len(channels) != len(cases[0].images):
+    files = cases[0].images
+    channels = tuple(str(named[key]) for key in sorted(named, key=int)) or default_channels(len(files))
+    coloured = len(files) == 1 and is_picture(files[0]) and len(channels) == len(COLOURS)  # one file of three channels
+    if len(channels) != len(files) and not coloured:
         raise ConfigError(f"{path} names {len(channels)} channels, but cases have {len(cases[0].images)} image files")
     groups = _nnunet_labels(content["labels"], path)
     ignored = groups.pop("ignore", (None,))
@@ -123,22 +123,34 @@ def _label_names(groups: Mapping[str, tuple[int, ...]]) -> dict[int, str]:
     return dict(sorted({value: name for name, group in largest_first for value in group}.items()))
 
 
-def _volumes_in(folder: Path) -> dict[str, Path]:
-    """Name without ending -> path, for each image file of a folder."""
+def _images_in(folder: Path) -> dict[str, Path]:
+    """Name without ending -> path, for each image file, and each folder of a DICOM series, of a folder."""
     if not folder.is_dir():
         raise ConfigError(f"{folder} does not exist: {_LAYOUTS}")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
+        ending = "" if path.is_dir() else next((e for e in ENDINGS if path.name.lower().endswith(e)), None)
         if ending is None or path.name.startswith("."):
             continue
-        stem = path.name[: -len(ending)]
+        stem = path.name[: len(path.name) - len(ending)]
         if stem in found:
             raise ImageError(f"{found[stem]} and {path} are the same case twice; remove one")
         found[stem] = path
     if not found:
-        raise ImageError(f"{folder} holds no volume; expected files ending in {', '.join(ENDINGS)}")
+        raise ImageError(f"{folder} holds no image; expected files ending in {', '.join(ENDINGS)}, or DICOM folders")
     return found
+
+
+def _labels_in(folder: Path) -> dict[str, Path]:
+    """As `_images_in`; a folder stands for the one DICOM file in it."""
+    return {stem: _only_file(path) if path.is_dir() else path for stem, path in _images_in(folder).items()}
+
+
+def _only_file(folder: Path) -> Path:
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    if len(files) != 1:
+        raise ImageError(f"{folder} holds {len(files)} files; expected one, a DICOM SEG or RT structure set")
+    return files[0]
 
 
 def _group_channels(files: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
@@ -183,7 +195,7 @@ def _patient(case: str, pattern: str | None) -> str:
     return str(match[1])
 
 
-def _default_channels(count: int) -> tuple[str, ...]:
+def default_channels(count: int) -> tuple[str, ...]:
     return ("image",) if count == 1 else tuple(f"channel {index}" for index in range(count))
 
 

@@ -27,11 +27,13 @@ from .trained_fold import TrainedFold, mirror_axes_of, read_folds
 from .validate import lowest_per_label, mean_per_label, overall, validate
 
 # not the file's name: it is a path of somebody's computer, and the checksum says which file it was
-_TOLD_OF_PRETRAINED = ("sha256", "encoder_only", "freeze_epochs", "parameters_loaded", "parameters_total")
+_TOLD_OF_PRETRAINED = ("sha256", "model", "encoder_only", "freeze_epochs", "parameters_loaded", "parameters_total")
 _ONE_RUN = "the validation cases, which also chose the best weights"
 _FOLDS = (
     "each fold's own validation cases, which also chose its best weights; what averaging the folds adds is not in it"
 )
+
+_SEEN = 'cases that it also trained on (fold "all"), so this tells nothing about others'
 
 Scores = Mapping[str, Mapping[int, float | None]]
 
@@ -81,7 +83,7 @@ def export(
     """
     check_target(output)
     draft = make_draft(runs, output.stem, half, card_file, date, device, with_cost)
-    return write_bundle(output, draft.manifest, [fold.weights for fold in draft.folds], half=half)
+    return write_bundle(output, draft.manifest, [fold.state_dict() for fold in draft.folds], half=half)
 
 
 def make_draft(
@@ -143,7 +145,7 @@ def _written(manifest: Manifest, folds: Sequence[TrainedFold], *, half: bool) ->
     """The model as a file that goes away again."""
     with tempfile.TemporaryDirectory(prefix="mambatrain-") as folder:
         path = Path(folder) / "model.safetensors"
-        write_bundle(path, manifest, [fold.weights for fold in folds], half=half)
+        write_bundle(path, manifest, [fold.state_dict() for fold in folds], half=half)
         yield path
 
 
@@ -157,7 +159,7 @@ def _parities(
         smallest = min(store.identifiers, key=lambda name: store[name].labels.size)
         parities[f"fold {number}"] = parity.compare(
             network,
-            fold.checkpoint_network(),
+            fold.network,
             store[smallest].image,
             outputs=len(manifest.class_values),
             patch_size=manifest.patch_size,
@@ -178,6 +180,7 @@ def _scores(manifest: Manifest, fold: TrainedFold, network: nn.Module, device: t
             manifest.patch_size,
             device,
             ignore_label=fold.dataset.ignore_label,
+            regions=fold.dataset.regions,
             tile_step=manifest.step,
             mirrorings=mirrorings_for(quality, manifest.mirror_axes),
         )
@@ -209,7 +212,8 @@ def _pooled(scores: Sequence[Mapping[str, Scores]], quality: str) -> Scores:
 
 def _summary(manifest: Manifest, scores: Scores) -> dict[str, Any]:
     means, lowest = mean_per_label(scores), lowest_per_label(scores)
-    names = {segment.value: segment.name for segment in manifest.segments}
+    named = manifest.regions or manifest.segments
+    names = {one.value: one.name for one in named}
     return {
         "mean": overall(means),
         "labels": [{"name": names[label], "mean": means[label], "lowest": lowest[label]} for label in means],
@@ -239,7 +243,7 @@ def _training_facts(card: Card, folds: Sequence[TrainedFold], dice: Mapping[str,
     config = first.record.config
     recipe = {key: value for key, value in config.to_json().items() if key not in ("card", "pretrained")}
     if first.pretrained is not None:
-        recipe["pretrained"] = {key: first.pretrained[key] for key in _TOLD_OF_PRETRAINED}
+        recipe["pretrained"] = {key: first.pretrained[key] for key in _TOLD_OF_PRETRAINED if key in first.pretrained}
     best_epochs, best_steps = ([fold.facts[key] for fold in folds] for key in ("epoch", "step"))
     return {
         "dataset": card.dataset or first.dataset.name,
@@ -248,12 +252,18 @@ def _training_facts(card: Card, folds: Sequence[TrainedFold], dice: Mapping[str,
         "epochs": max(fold.record.config.epochs for fold in folds),
         "best_epoch": best_epochs[0] if len(folds) == 1 else best_epochs,
         "best_step": best_steps[0] if len(folds) == 1 else best_steps,
-        "metrics": {"dice": dict(dice), "measured_on": _ONE_RUN if len(folds) == 1 else _FOLDS},
+        "metrics": {"dice": dict(dice), "measured_on": _measured_on(folds)},
         "checkpoints": [fold.sha256 for fold in folds],
         "recipe": recipe,
         "software": dict(first.record.software) or software_versions(),
         "date": date,
     }
+
+
+def _measured_on(folds: Sequence[TrainedFold]) -> str:
+    if any(set(fold.split.train) & set(fold.split.validation) for fold in folds):
+        return _SEEN
+    return _ONE_RUN if len(folds) == 1 else _FOLDS
 
 
 def _case_counts(folds: Sequence[TrainedFold]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a data set looks like, with everything that is wrong with it, and the plan that follows from it."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,13 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from MambaSegmentLib.errors import GeometryError, ImageError, MambaSegmentError
-from MambaSegmentLib.image_io import read_volume
 from MambaSegmentLib.normalization import Normalization
 from MambaSegmentLib.orientation import orientation_of, turn_towards
 from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.progress import Progress, ProgressCallback
 from MambaSegmentLib.volume import Volume
 
-from .dataset import RawCase, RawDataset
+from .case_files import RawCase, read_case
+from .dataset import RawDataset
+from .thumbnail import thumbnail
 
 GRID_TOLERANCE_MM = 1e-2  # headers of the same grid, written by two programs, differ by rounding
 INTENSITY_SAMPLES = 10_000  # foreground voxels looked at per case and channel
@@ -30,6 +33,9 @@ class CaseFacts:
     label_voxels: label value -> voxels, background and ignored voxels included.
     intensities: per channel, samples of the labelled voxels.
     zero_fraction: share of voxels that are 0 in all channels.
+    image_sha256: of all channels' voxels.
+    intensity_facts: per channel.
+    thumbnail: a JPEG.
     """
 
     shape: tuple[int, int, int]
@@ -38,31 +44,48 @@ class CaseFacts:
     label_voxels: dict[int, int]
     intensities: list[np.ndarray] = field(repr=False)
     zero_fraction: float
+    image_sha256: str = ""
+    intensity_facts: tuple["IntensityFacts", ...] = ()
+    thumbnail: bytes = field(default=b"", repr=False)
+
+    def volume_mm3(self, label: int) -> float:
+        return self.label_voxels.get(label, 0) * float(np.prod(self.spacing_mm))
 
 
-def read_case(case: RawCase) -> tuple[list[Volume], Volume]:
-    """Read the channels and the labels of a case."""
-    return [read_volume(path) for path in case.images], read_volume(case.labels)
+@dataclass(frozen=True)
+class IntensityFacts:
+    """Of one channel: all its voxels, and those that are labelled (NaN where none is)."""
+
+    mean: float
+    deviation: float
+    labelled_mean: float
+    highest: float  # the 99.9th percentile
+
+    def labelled(self, absolute: bool) -> float:
+        return self.labelled_mean if absolute else (self.labelled_mean - self.mean) / self.deviation
+
+    def brightest(self, absolute: bool) -> float:
+        return self.highest if absolute else (self.highest - self.mean) / self.deviation
 
 
-def look_at_cases(dataset: RawDataset) -> dict[str, CaseFacts]:
+def look_at_cases(
+    dataset: RawDataset, progress: ProgressCallback | None = None
+) -> tuple[dict[str, CaseFacts], dict[str, str]]:
     """Read and check every case.
 
-    Raises:
-        ImageError: with the first problems of all cases, so that a data set is repaired in one go.
+    Returns:
+        Facts of the cases that can be used, and what is wrong with the others, so that all are repaired in one go.
     """
     facts: dict[str, CaseFacts] = {}
-    problems: list[str] = []
-    for case in dataset.cases:
+    problems: dict[str, str] = {}
+    for done, case in enumerate(dataset.cases, start=1):
         try:
             facts[case.identifier] = look_at_case(case, dataset)
         except MambaSegmentError as error:
-            problems.append(f"{case.identifier}: {error}")
-    if problems:
-        shown = "\n  ".join(problems[:10])
-        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise ImageError(f"{len(problems)} of {len(dataset.cases)} cases cannot be used:\n  {shown}{more}")
-    return facts
+            problems[case.identifier] = str(error)
+        if progress is not None:
+            progress(Progress("checking", done, len(dataset.cases)))
+    return facts, problems
 
 
 def look_at_case(case: RawCase, dataset: RawDataset) -> CaseFacts:
@@ -72,11 +95,12 @@ def look_at_case(case: RawCase, dataset: RawDataset) -> CaseFacts:
         GeometryError: image and labels, or two channels, lie on different grids.
         ImageError: voxels that are no numbers, a constant channel, or labels that the data set does not declare.
     """
-    images, labels = read_case(case)
-    for path, volume in zip((*case.images[1:], case.labels), (*images[1:], labels), strict=True):
+    images, labels = read_case(case, dataset.reading)
+    files = case.images if len(case.images) == len(images) else case.images * len(images)  # the colours of a picture
+    for path, volume in zip((*files[1:], case.labels), (*images[1:], labels), strict=True):
         if not images[0].same_grid(volume, GRID_TOLERANCE_MM):
             raise GeometryError(_grids_differ(case.images[0], images[0], path, volume))
-    for path, volume in zip(case.images, images, strict=True):
+    for path, volume in zip(files, images, strict=True):
         if not np.isfinite(volume.array).all():
             raise ImageError(f"{_short(path)} holds voxels that are NaN or infinite; replace them")
         if volume.array.min() == volume.array.max():
@@ -85,6 +109,9 @@ def look_at_case(case: RawCase, dataset: RawDataset) -> CaseFacts:
     known = [value for value in label_voxels if value not in (0, dataset.ignore_label)]
     foreground = np.isin(labels.array, known) if known else np.ones(labels.array.shape, bool)
     step = max(1, int(foreground.sum()) // INTENSITY_SAMPLES)
+    digest = hashlib.sha256()
+    for volume in images:
+        digest.update(np.ascontiguousarray(volume.array).data)
     return CaseFacts(
         shape=labels.array.shape,
         spacing_mm=images[0].spacing_mm[::-1],
@@ -92,6 +119,19 @@ def look_at_case(case: RawCase, dataset: RawDataset) -> CaseFacts:
         label_voxels=label_voxels,
         intensities=[volume.array[foreground][::step].astype(np.float64) for volume in images],
         zero_fraction=float(np.mean(np.all([volume.array == 0 for volume in images], axis=0))),
+        image_sha256=digest.hexdigest(),
+        intensity_facts=tuple(_intensity_facts(volume.array, foreground if known else None) for volume in images),
+        thumbnail=thumbnail(images[0], labels.array, known),
+    )
+
+
+def _intensity_facts(array: np.ndarray, labelled: np.ndarray | None) -> IntensityFacts:
+    step = max(1, array.size // 1_000_000)  # a percentile of a million voxels is that of all
+    return IntensityFacts(
+        mean=float(array.mean(dtype=np.float64)),
+        deviation=float(array.std(dtype=np.float64)),
+        labelled_mean=float("nan") if labelled is None else float(array[labelled].mean(dtype=np.float64)),
+        highest=float(np.percentile(array.reshape(-1)[::step], 99.9)),
     )
 
 

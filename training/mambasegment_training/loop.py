@@ -1,45 +1,41 @@
 """The training loop.
 
-A run folder holds config.json, last.safetensors (the whole state, after every epoch and on interruption),
-best.safetensors (the weights of the best validation), metrics.jsonl, tensorboard/ and, where the training started from
-a published file, pretrained.json. Every batch is a function of the
-step's number, so a run that is killed and resumed ends with the very weights of one that was not.
+A run folder holds config.json and run.json (how it began), last.safetensors and previous.safetensors (the whole state:
+after every epoch, every few minutes and on interruption), best.safetensors (the weights of the best validation),
+metrics.jsonl, tensorboard/, curve.png, status.txt and, where the training started from a published file,
+pretrained.json. Every batch is a function of the step's number, so a run that is killed and resumed ends with the very
+weights of one that was not.
 """
 
-import math
-import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-from MambaSegmentLib.devices import choose_device
-from MambaSegmentLib.errors import Cancelled, MambaSegmentError, ResourceError
-from MambaSegmentLib.models import encoder_to_freeze
+from MambaSegmentLib.errors import Cancelled, ConfigError, ResourceError
 from MambaSegmentLib.progress import CancelToken
 
-from .average import WeightAverage
 from .card import card_from_table, check_card
-from .checkpoint import TrainingState, load_state, save_state, save_weights
-from .config import OptimizerConfig, TrainingConfig
-from .data import CaseStore
-from .journal import Journal
-from .losses import build_loss
-from .network import HeldStill, build_network, patch_size_of
-from .prepare import PreparedDataset, open_work
-from .pretrained import check_same_file, freeze_epochs_of, start_from, with_absolute_file
-from .run_folder import BEST, LAST, change_epochs, check_unused, read_pretrained, read_run, start_run
-from .sampler import Batch, Sampler, batches
+from .checkpoint import has_state, load_newest, load_weights, save_newest, save_weights
+from .config import TrainingConfig
+from .fine_tune import with_network_of_bundle
+from .journal import SilentJournal, journal_of
+from .optimizer import gathered
+from .prepare import open_work
+from .pretrained import check_same_file, with_absolute_files
+from .ranks import Ranks, joined
+from .run_folder import BEST, change_epochs, check_unused, locked, read_pretrained, read_run, start_run
+from .run_parts import RunParts, build_parts
+from .sampler import feed
 from .schedule import learning_rate
-from .validate import mean_per_label, overall, validate
-
-_STEP = 3  # purpose of random numbers; data.py has 0 and 1, network.py 2
+from .seeds import deterministic, seed_network
+from .surroundings import describe_surroundings
+from .trackers import check_trackers
+from .validate import mean_per_label, overall
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ def fit(
     time_budget_s: float | None = None,
     cancel: CancelToken | None = None,
 ) -> FitResult:
-    """Train a network on a work folder.
+    """Train a network on a work folder; started by `torchrun`, as one of its processes.
 
     Args:
         run: made by this call; a folder that already holds a run is refused.
@@ -71,17 +67,23 @@ def fit(
         cancel: ends the run after the step under way, with its state saved.
     Raises:
         ConfigError: settings that do not fit each other or the data. ResourceError: no such device, or out of memory.
-        ShapeError: a patch that the network cannot take. BundleError: a pretrained file that cannot be used.
+        ShapeError: a patch that the network cannot take. BundleError: a file to start from that cannot be used.
         Cancelled: on request, after saving; `resume` goes on.
     """
-    check_unused(run)
-    dataset = open_work(work)
-    check_card(card_from_table(config.card), dataset.channels, dataset.labels)
-    config = with_absolute_file(config)
-    trainer = _Trainer(dataset, run, config, device, time_budget_s)
-    pretrained = None if trainer.pretrained is None else trainer.pretrained.to_json()
-    start_run(run, work, config, pretrained)  # not before everything fits: a wrong setting leaves no folder behind
-    return trainer.train(cancel)
+    with joined() as ranks, ExitStack() as stack:
+        if ranks.first:
+            check_unused(run)
+        dataset = open_work(work)
+        check_card(card_from_table(config.card), dataset.channels, dataset.labels)
+        check_trackers(config)
+        config = with_network_of_bundle(with_absolute_files(config))
+        parts = build_parts(dataset, config, device, ranks)
+        if ranks.first:  # not before everything fits: a wrong setting leaves no folder behind
+            stack.enter_context(locked(run))
+            check_unused(run)
+            start_run(run, work, config, parts.start_record(), describe_surroundings(parts.device, config.seed, ranks))
+        ranks.wait()
+        return _Trainer(run, config, parts, time_budget_s).train(cancel)
 
 
 def resume(
@@ -98,178 +100,187 @@ def resume(
         epochs: a new end; the rate then follows the longer or shorter schedule from here on.
         device, time_budget_s, cancel: as for `fit`; the budget counts all sittings together.
     """
-    record = read_run(run)
-    if epochs is not None:
-        record = change_epochs(run, record, epochs)
-    begun = (run / LAST).exists()
-    trainer = _Trainer(open_work(record.work), run, record.config, device, time_budget_s, fresh=not begun)
-    if begun:
-        load_state(run / LAST, trainer.state)
-    elif trainer.pretrained is not None:
-        check_same_file(trainer.pretrained, read_pretrained(run))
-    return trainer.train(cancel)
+    with joined() as ranks, ExitStack() as stack:
+        record = read_run(run)
+        if ranks.first:
+            stack.enter_context(locked(run))
+            if epochs is not None:
+                record = change_epochs(run, record, epochs)
+        ranks.wait()
+        config = read_run(run).config
+        begun = has_state(run)
+        dataset = open_work(record.work)
+        parts = build_parts(dataset, config, device, ranks, fresh=not begun)
+        trainer = _Trainer(run, config, parts, time_budget_s)
+        if begun:
+            trainer.restore()
+        elif parts.start is not None:
+            check_same_file(parts.start, read_pretrained(run))
+        return trainer.train(cancel)
 
 
 class _Trainer:
-    """The parts of a run, put together; `train` is the loop."""
+    """A run: its parts, its journal and its clock; `train` is the loop."""
 
-    def __init__(
-        self,
-        dataset: PreparedDataset,
-        run: Path,
-        config: TrainingConfig,
-        device: str,
-        time_budget_s: float | None,
-        *,
-        fresh: bool = True,
-    ) -> None:
-        self.dataset, self.run, self.config, self.budget_s = dataset, run, config, time_budget_s
-        self.device = choose_device(device)
-        self.loss = build_loss(
-            config.loss.name,
-            regions_per_axis=config.loss.regions_per_axis,
-            ignore_label=dataset.ignore_label,
-            batch_dice=config.loss.batch_dice,
-            deep_supervision_weights=config.loss.deep_supervision_weights,
-        )
-        network = build_network(dataset, config)
-        self.patch_size = patch_size_of(network, dataset, config)
-        # a checkpoint has all weights, so that a run under way needs the file no more
-        self.pretrained = start_from(network, config.pretrained) if fresh else None
-        network = network.to(self.device)
-        self.held = _held_still(network, config)
-        average = None if config.ema_decay is None else WeightAverage(network, config.ema_decay)
-        self.state = TrainingState(network, build_optimizer(config.optimizer, network), average)
-        limit = config.data.memory_limit_gib * 2**30
-        self.training_cases = CaseStore(dataset.folder / "cases", dataset.split.train, limit)
-        self.validation_cases = CaseStore(dataset.folder / "cases", dataset.split.validation, limit)
+    def __init__(self, run: Path, config: TrainingConfig, parts: RunParts, budget_s: float | None) -> None:
+        self.run, self.config, self.parts, self.budget_s = run, config, parts, budget_s
+        self.ranks: Ranks = parts.ranks
+        self.state = parts.state
+        self.remarks = [] if parts.start is None else [parts.start.summary()]
+        self.rate: float | None = None  # of the last step of this sitting
         self.validation_s = 0.0  # the time the last validation took, kept back from a time budget
+        self.saved_at = time.monotonic()
+
+    def restore(self) -> None:
+        """Go on from the newest state that is whole."""
+        remark = load_newest(self.run, self.state)
+        if remark is not None:
+            self.remarks.append(remark)
+        if self.state.best_dice is not None:
+            try:
+                load_weights(self.run / BEST)
+            except ConfigError as problem:
+                self.remarks.append(f"{problem}; the next validation writes the best weights anew")
+                self.state.best_dice = self.state.best_epoch = None
 
     def train(self, cancel: CancelToken | None) -> FitResult:
         """Train from `self.state` to the end."""
-        state, config = self.state, self.config
-        finished_epochs = state.step // config.steps_per_epoch
-        if self._finished(0.0):
-            return self._result()
+        state, config, parts = self.state, self.config, self.parts
         if config.cpu_threads is not None:
             torch.set_num_threads(config.cpu_threads)
-        journal = Journal(self.run, finished_epochs, None if self.budget_s is not None else config.epochs)
-        if self.pretrained is not None:
-            journal.say(self.pretrained.summary())
-        sampler = Sampler(self.training_cases, config, self.patch_size)
-        try:
-            feed = batches(sampler, state.step, in_background=self.device.type != "cpu")
-            with deterministic(config.deterministic), closing(feed):
-                clock = _Clock()
-                for batch in feed:
-                    rate = self._step(batch)
-                    step_s = clock.lap_s()
-                    state.elapsed_s += step_s
-                    finished = self._finished(step_s)
-                    ends_epoch = finished or state.step % config.steps_per_epoch == 0
-                    if ends_epoch:
-                        journal.record(self._end_epoch(rate, finished, clock))
-                    if finished:
-                        break
-                    if cancel is not None and cancel.cancelled:  # looked at once: it may be set at any moment
-                        if not ends_epoch:
-                            save_state(self.run / LAST, state)
-                        raise Cancelled(f"stopped after step {state.step}; --resume goes on from there")
-        except torch.OutOfMemoryError as error:
-            advice = "choose a smaller data.batch_size or data.patch_size"
-            raise ResourceError(f"not enough memory on {self.device} for a step: {advice}") from error
-        finally:
-            journal.close()
+        if self._finished(0.0) and not self._epoch_is_due():
+            return self._result()
+        cancel = cancel or CancelToken()
+        finished_epochs = (state.step - self._epoch_is_due()) // config.steps_per_epoch
+        epochs = None if self.budget_s is not None else config.epochs
+        with ExitStack() as stack:
+            journal = stack.enter_context(journal_of(self.ranks, self.run, finished_epochs, epochs, config))
+            stack.enter_context(deterministic(config.deterministic))
+            try:
+                for remark in self.remarks:
+                    journal.say(remark)
+                if self._epoch_is_due():  # stopped within the validation
+                    self._end_epoch(journal, _Clock(), cancel)
+                if not self._finished(0.0):
+                    batches = feed(parts.sampler, state.step, parts.device, config.data.workers)
+                    self._steps(stack.enter_context(closing(batches)), journal, cancel)
+            except torch.OutOfMemoryError as error:
+                advice = "choose a smaller data.batch_size or data.patch_size, or set activation_checkpointing=true"
+                raise ResourceError(f"not enough memory on {parts.device} for a step: {advice}") from error
         return self._result()
 
-    def _step(self, batch: Batch) -> float:
-        """One optimiser step; the learning rate it used."""
-        state, config = self.state, self.config
-        rate = learning_rate(config.schedule, config.optimizer.learning_rate, state.step, self._fraction())
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        seed_network(self.device, config.seed, state.step)
-        state.network.train()
-        self.held.at(state.step)
-        images, labels = (tensor.to(self.device) for tensor in batch)
-        with self._autocast():
-            logits = state.network(images)
-        loss = self.loss(logits, labels)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if config.optimizer.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(state.network.parameters(), config.optimizer.gradient_clip)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise MambaSegmentError(f"the loss became {value} at step {state.step}; lower optimizer.learning_rate")
-        state.optimizer.step()
-        state.step += 1
-        state.loss_sum += value
-        state.loss_steps += 1
-        if state.average is not None:
-            state.average.update(state.network)
-        return rate
+    def _steps(self, batches: Any, journal: SilentJournal, cancel: CancelToken) -> None:
+        """The loop proper, to the end of the training or until it is asked to stop."""
+        state, config, clock = self.state, self.config, _Clock()
+        for batch in batches:
+            self.rate = self._rate_at(state.step)
+            seed_network(self.parts.device, config.seed, state.step, self.ranks.rank)
+            self.parts.stepper.take(batch, self.rate, journal.say)
+            step_s = clock.lap_s()
+            state.elapsed_s += step_s
+            journal.step(state, self._seconds_left())
+            finished = self._finished(step_s)
+            ends_epoch = finished or state.step % config.steps_per_epoch == 0
+            if ends_epoch:
+                self._end_epoch(journal, clock, cancel, finished=finished)
+                finished = finished or self._patience_is_over()
+            if finished:
+                break
+            stop, save = self.ranks.totals([cancel.cancelled, self._save_is_due()])  # looked at once a step
+            if (stop or save) and not ends_epoch:
+                self._save()
+            if stop:
+                self._stop()
 
-    def _end_epoch(self, rate: float, finished: bool, clock: "_Clock") -> dict[str, Any]:
-        """Validate if it is time, and save."""
+    def _end_epoch(
+        self, journal: SilentJournal, clock: "_Clock", cancel: CancelToken, *, finished: bool = False
+    ) -> None:
+        """Validate if it is time, record, save."""
         state = self.state
         epoch = -(-state.step // self.config.steps_per_epoch)
-        entry: dict[str, Any] = {"epoch": epoch, "step": state.step, "loss": state.loss_sum / state.loss_steps}
-        entry |= {"learning_rate": rate}
-        state.loss_sum, state.loss_steps = 0.0, 0
+        finished = finished or self._finished(0.0)
+        loss = state.loss_sum / state.loss_steps if state.loss_steps else None
+        rate = self._rate_at(state.step - 1) if self.rate is None else self.rate
+        entry: dict[str, Any] = {"epoch": epoch, "step": state.step, "loss": loss, "learning_rate": rate}
+        if state.left_out:
+            entry["steps_left_out"] = state.left_out
         if finished or epoch % self.config.validation.every_epochs == 0:
-            entry["dice"] = self._validate(epoch)
+            try:
+                entry["dice"] = self._validate(epoch, cancel)
+            except Cancelled:  # the epoch is still open, so that resuming validates
+                self._save()
+                self._stop()
             self.validation_s = clock.lap_s()
             state.elapsed_s += self.validation_s
+        state.loss_sum, state.loss_steps, state.open_steps = 0.0, 0, 0
         entry["elapsed_s"] = round(state.elapsed_s, 3)
-        save_state(self.run / LAST, state)
-        return entry
+        journal.record(entry, state, self._seconds_left())  # before the state: a record of lost work is dropped again
+        self._save()
 
-    def _validate(self, epoch: int) -> dict[str, float | None]:
+    def _validate(self, epoch: int, cancel: CancelToken) -> dict[str, float | None]:
         """Dice per label and their mean with the averaged weights, which are kept when they are the best so far."""
-        state, dataset = self.state, self.dataset
+        state, parts = self.state, self.parts
         with state.average.applied_to(state.network) if state.average is not None else nullcontext():
-            scores = validate(
-                state.network,
-                self.validation_cases,
-                list(dataset.labels),
-                self.patch_size,
-                self.device,
-                ignore_label=dataset.ignore_label,
-                tile_step=self.config.validation.tile_step,
-            )
+            scores = parts.validate(cancel)
             means = mean_per_label(scores)
             mean = overall(means)
-            if state.best_dice is None or mean > state.best_dice:
-                state.best_dice, state.best_epoch = mean, epoch
+            if self.config.fold == "all" or state.best_dice is None or mean > state.best_dice:
+                state.best_dice, state.best_epoch, state.worse_validations = mean, epoch, 0
                 facts = {"epoch": epoch, "step": state.step, "mean_dice": mean, "scores": _with_text_keys(scores)}
-                save_weights(self.run / BEST, state.network.state_dict(), facts)
-        return {**{dataset.labels[label]: value for label, value in means.items()}, "mean": mean}
+                if self.ranks.first:
+                    save_weights(self.run / BEST, state.network.state_dict(), facts)
+            else:
+                state.worse_validations += 1
+        return {**{parts.names[label]: value for label, value in means.items()}, "mean": mean}
 
-    def _fraction(self) -> float:
+    def _save(self) -> None:
+        gathered(self.state.optimizer)
+        if self.ranks.first:
+            save_newest(self.run, self.state)
+        self.saved_at = time.monotonic()
+
+    def _save_is_due(self) -> bool:
+        return time.monotonic() - self.saved_at > 60 * self.config.save_every_minutes
+
+    def _stop(self) -> None:
+        raise Cancelled(f"stopped after step {self.state.step}; --resume goes on from there")
+
+    def _rate_at(self, step: int) -> float:
+        schedule = self.config.schedule
+        return learning_rate(schedule, self.config.optimizer.learning_rate, step, self._fraction(step))
+
+    def _fraction(self, step: int) -> float:
         if self.budget_s is not None:
             return self.state.elapsed_s / self.budget_s
-        return self.state.step / (self.config.epochs * self.config.steps_per_epoch)
+        return step / ((self.config.schedule.epochs or self.config.epochs) * self.config.steps_per_epoch)
 
     def _finished(self, step_s: float) -> bool:
+        """Nothing more to train; `step_s` is what another step would take of a time budget."""
         if self.budget_s is not None:
-            return self.state.elapsed_s + step_s + self.validation_s >= self.budget_s
-        return self.state.step >= self.config.epochs * self.config.steps_per_epoch
+            over = self.state.elapsed_s + step_s + self.validation_s >= self.budget_s
+            return self.ranks.totals([over])[0] > 0 or self._patience_is_over()  # clocks differ, the end must not
+        return self.state.step >= self.config.epochs * self.config.steps_per_epoch or self._patience_is_over()
 
-    def _autocast(self) -> Any:
-        if self.config.precision == "bfloat16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
+    def _patience_is_over(self) -> bool:
+        patience = self.config.validation.patience
+        return patience is not None and self.state.worse_validations >= patience
+
+    def _epoch_is_due(self) -> bool:
+        """The run was stopped between the last step of an epoch and its record."""
+        state = self.state
+        ended = state.step % self.config.steps_per_epoch == 0 or self._finished(0.0)
+        return state.open_steps > 0 and ended
+
+    def _seconds_left(self) -> float:
+        """As long as the steps so far took, validations included; with a time budget what is left of it."""
+        state = self.state
+        if self.budget_s is not None:
+            return max(0.0, self.budget_s - state.elapsed_s)
+        return state.elapsed_s / state.step * (self.config.epochs * self.config.steps_per_epoch - state.step)
 
     def _result(self) -> FitResult:
         epochs = -(-self.state.step // self.config.steps_per_epoch)
         return FitResult(self.run, epochs, self.state.best_dice, self.state.best_epoch)
-
-
-def _held_still(network: nn.Module, config: TrainingConfig) -> HeldStill:
-    """The pretrained encoder in the first epochs; nothing where there is none."""
-    epochs = freeze_epochs_of(network, config.pretrained)
-    return HeldStill(network, encoder_to_freeze(network) if epochs else [], epochs * config.steps_per_epoch)
 
 
 class _Clock:
@@ -282,58 +293,6 @@ class _Clock:
         now = time.monotonic()
         lap, self._last = now - self._last, now
         return lap
-
-
-def build_optimizer(config: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """AdamW or SGD; scales, biases and other vectors are not decayed, since they do not overfit by size."""
-    decayed: list[Tensor] = []
-    kept: list[Tensor] = []
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            (decayed if _decays(name, parameter) else kept).append(parameter)
-    groups = [
-        {"params": parameters, "weight_decay": decay}
-        for parameters, decay in ((decayed, config.weight_decay), (kept, 0.0))
-        if parameters
-    ]
-    if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.betas[0], config.betas[1]))
-
-
-def _decays(name: str, parameter: Tensor) -> bool:
-    # A_log of a Mamba block is a matrix by shape, but shrinking it towards 0 would change the memory of its states
-    return parameter.ndim > 1 and not name.endswith("A_log")
-
-
-def seed_network(device: torch.device, seed: int, step: int) -> None:
-    """Give dropout and the like their own random numbers for each step, on the device that computes."""
-    word = int(np.random.SeedSequence((seed, _STEP, step)).generate_state(1)[0])
-    if device.type == "cuda":
-        torch.cuda.manual_seed(word)
-    elif device.type == "mps":
-        torch.mps.manual_seed(word)
-    else:
-        torch.default_generator.manual_seed(word)
-
-
-@contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """Within, PyTorch adds in a fixed order wherever it can, and warns where it cannot."""
-    if not wanted:
-        yield
-        return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it; read at its first use
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    memory = torch.utils.deterministic
-    fill_before = memory.fill_uninitialized_memory  # type: ignore[attr-defined]  # set through the module's class
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    memory.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # writing NaN into every new tensor only takes time
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        memory.fill_uninitialized_memory = fill_before  # type: ignore[attr-defined]
 
 
 def _with_text_keys(scores: Mapping[str, Mapping[int, float | None]]) -> dict[str, dict[str, float | None]]:

@@ -10,9 +10,9 @@ al., IEEE TPAMI 2023; Dice and cross-entropy as in nnU-Net, Isensee et al. 2021.
 gradients agree with the released MambaClinix class, whose value is ours minus 1.
 """
 
+import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -21,35 +21,20 @@ from torch import Tensor, nn
 
 from MambaSegmentLib.errors import ConfigError, ShapeError
 
-LOSSES = ("dice_ce", "rs_tversky", "arsl")
+from .comparison import Compared, compare
+
+LOSSES = ("dice_ce", "rs_tversky", "arsl", "focal", "dice_focal")
 REGION_TERM_WEIGHT = 0.8  # of rs_tversky, as released with MambaClinix
 DEFAULT_REGIONS_PER_AXIS = 16  # as both papers' code
 
 
-@dataclass(frozen=True)
-class _Compared:
-    """What all terms of a loss need, computed once."""
-
-    log_probabilities: Tensor  # (B, C, *spatial)
-    probabilities: Tensor  # (B, C, *spatial)
-    classes: Tensor  # (B, 1, *spatial) int64; 0 where ignored
-    counts: Tensor  # (B, 1, *spatial) bool; False where ignored
-
-    def tp_fp_fn(self, first_class: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Soft true positives, false positives and false negatives of each voxel; all 0 where ignored."""
-        soft = self.probabilities[:, first_class:]
-        names = torch.arange(first_class, self.probabilities.shape[1], device=soft.device)
-        truth = self.classes == names.view(1, -1, *(1,) * (soft.ndim - 2))
-        inside, outside = truth & self.counts, ~truth & self.counts
-        return soft * inside, soft * outside, (1 - soft) * inside
-
-
 class _Loss(nn.Module, ABC):
-    """A loss whose value follows from `_Compared`."""
+    """A loss whose value follows from `Compared`."""
 
     def __init__(self, ignore_label: int | None) -> None:
         super().__init__()
         self.ignore_label = ignore_label
+        self.label_regions: tuple[tuple[int, ...], ...] = ()  # of outputs that overlap: the labels that each unites
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Compare logits (B, C, *spatial) with labels (B, 1, *spatial).
@@ -57,47 +42,91 @@ class _Loss(nn.Module, ABC):
         Raises:
             ShapeError: the two do not fit each other, or a label is neither a class nor the ignore label.
         """
-        _check_shapes(logits, labels)
+        if not isinstance(logits, Tensor):
+            raise ShapeError(
+                "the logits are a list; build the loss with deep_supervision_weights to compare several levels"
+            )
         with torch.autocast(logits.device.type, enabled=False):
-            return self.evaluate(_compare(logits, labels, self.ignore_label))
+            return self.evaluate(compare(logits, labels, self.ignore_label, self.label_regions))
 
     @abstractmethod
-    def evaluate(self, compared: _Compared) -> Tensor:
+    def evaluate(self, compared: Compared) -> Tensor:
         """The value of the loss; everything in it is float32 or float64."""
 
 
 class CrossEntropyLoss(_Loss):
-    """Mean of -log p(true class) over the voxels that count; 0 when none does."""
+    """Mean of -log p(truth) over the voxels that count, and over regions that overlap; 0 when no voxel counts."""
 
     def __init__(self, *, ignore_label: int | None = None) -> None:
         super().__init__(ignore_label)
 
-    def evaluate(self, compared: _Compared) -> Tensor:
-        # gather, not F.cross_entropy: that one adds up in no fixed order on CUDA
-        chosen = compared.log_probabilities.gather(1, compared.classes)
-        return -(chosen * compared.counts).sum() / compared.counts.sum().clamp(min=1)
+    def evaluate(self, compared: Compared) -> Tensor:
+        entropies = compared.cross_entropy()
+        return (entropies * compared.counts).sum() / (compared.counts.sum() * entropies.shape[1]).clamp(min=1)
+
+
+class FocalLoss(_Loss):
+    """Cross-entropy that weighs a voxel by (1 - p(truth))^gamma, so that the hard ones count; by MONAI.
+
+    Args:
+        gamma: 0 is the plain cross-entropy.
+    Raises:
+        ConfigError: MONAI is not installed.
+    Source: Lin et al. 2017, arXiv:1708.02002.
+    """
+
+    def __init__(self, *, gamma: float = 2.0, ignore_label: int | None = None) -> None:
+        super().__init__(ignore_label)
+        try:
+            from monai.losses import FocalLoss as MonaiFocalLoss
+        except ImportError as problem:
+            raise ConfigError(
+                f"the focal losses are MONAI's ({problem}); install it with `pip install --no-deps monai`"
+            ) from problem
+        kinds = (MonaiFocalLoss(gamma=gamma, use_softmax=overlap, reduction="none") for overlap in (True, False))
+        self.exclusive, self.overlapping = kinds
+
+    def evaluate(self, compared: Compared) -> Tensor:
+        values = (self.overlapping if compared.overlap else self.exclusive)(compared.logits, compared.truth())
+        voxels = compared.counts.sum() * (values.shape[1] if compared.overlap else 1)
+        return (values * compared.counts).sum() / voxels.clamp(min=1)
 
 
 class SoftDiceLoss(_Loss):
-    """1 - mean soft Dice of the foreground classes.
+    """1 - mean soft Dice of the foreground classes, or of regions that overlap.
 
     Args:
         batch_dice: add up the batch before the ratio is taken, as if it were one large image; otherwise one ratio a
             sample.
         smooth: added to numerator and denominator.
+        include_background: class 0 takes part.
+        squared: 2 sum(p g) / (sum(p^2) + sum(g^2)), Milletari et al. 2016, as Mamba-UNet's authors train.
         ignore_label: voxels of this label take no part.
     """
 
-    def __init__(self, *, batch_dice: bool = False, smooth: float = 1e-5, ignore_label: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        batch_dice: bool = False,
+        smooth: float = 1e-5,
+        include_background: bool = False,
+        squared: bool = False,
+        ignore_label: int | None = None,
+    ) -> None:
         super().__init__(ignore_label)
-        self.batch_dice = batch_dice
+        self.batch_dice, self.squared, self.first_class = batch_dice, squared, 0 if include_background else 1
         self.smooth = _positive("smooth", smooth)
 
-    def evaluate(self, compared: _Compared) -> Tensor:
+    def evaluate(self, compared: Compared) -> Tensor:
         axes = (
             [0, *range(2, compared.probabilities.ndim)] if self.batch_dice else [*range(2, compared.probabilities.ndim)]
         )
-        tp, fp, fn = (part.sum(axes) for part in compared.tp_fp_fn(first_class=1))
+        parts = compared.tp_fp_fn(self.first_class)
+        if self.squared:  # p^2 = (p g)^2 + (p (1 - g))^2, and g^2 = g = p g + (1 - p) g
+            tp, fp, fn = parts
+            predicted, true = (tp.square() + fp.square()).sum(axes), (tp + fn).sum(axes)
+            return 1 - ((2 * tp.sum(axes) + self.smooth) / (predicted + true + self.smooth)).mean()
+        tp, fp, fn = (part.sum(axes) for part in parts)
         return 1 - ((2 * tp + self.smooth) / (2 * tp + fp + fn + self.smooth)).mean()
 
 
@@ -156,7 +185,7 @@ class RegionTverskyLoss(_Loss):
         self.region_value = _one_of("region_value", region_value, ("average", "sum"))
         self.reduction = _one_of("reduction", reduction, ("mean", "sum"))
 
-    def evaluate(self, compared: _Compared) -> Tensor:
+    def evaluate(self, compared: Compared) -> Tensor:
         regions = self._regions_for(compared.counts.shape[2:])
         tp, fp, fn = (
             sum_over_regions(part, regions) for part in compared.tp_fp_fn(0 if self.include_background else 1)
@@ -208,7 +237,7 @@ class CompoundLoss(_Loss):
         self.weights = tuple(weight for weight, _ in terms)
         self.terms = nn.ModuleList(term for _, term in terms)
 
-    def evaluate(self, compared: _Compared) -> Tensor:
+    def evaluate(self, compared: Compared) -> Tensor:
         values = [
             weight * term.evaluate(compared) for weight, term in zip(self.weights, self._typed_terms(), strict=True)
         ]
@@ -257,34 +286,71 @@ def build_loss(
     ignore_label: int | None = None,
     batch_dice: bool = False,
     deep_supervision_weights: Sequence[float] | None = None,
+    label_regions: Sequence[Sequence[int]] = (),
+    dice_background: bool = False,
+    dice_squared: bool = False,
+    region_weights: Literal["adaptive", "fixed"] = "adaptive",
+    region_a: float = 0.3,
+    region_b: float = 0.4,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    focal_gamma: float = 2.0,
+    scale: float = 1.0,
 ) -> nn.Module:
     """The loss that a training config names.
 
     Args:
-        name: "dice_ce": cross-entropy + Dice; "rs_tversky": the same + 0.8 x adaptive region term (MambaClinix);
-            "arsl": cross-entropy + adaptive region term, mean over regions, without background.
+        name: "dice_ce": cross-entropy + Dice; "rs_tversky": the same + 0.8 x region term (MambaClinix); "arsl":
+            cross-entropy + region term, mean over regions, without background; "focal"; "dice_focal": focal + Dice.
         regions_per_axis: of the region term, in array order (K, J, I); None means 16 along each axis.
         ignore_label: voxels of this label take no part in any term.
         batch_dice: take Dice and region ratios over the whole batch rather than per sample.
         deep_supervision_weights: given, the loss takes a list of logits, largest first, see `DeepSupervisionLoss`.
+        label_regions: for a network whose outputs overlap, the labels that each output unites; each output is then a
+            yes or no of its own (sigmoid), and all of them count as foreground.
+        dice_background, dice_squared: as `SoftDiceLoss` has them.
+        region_weights, region_a, region_b, alpha, beta: as `RegionTverskyLoss` has them.
+        focal_gamma: see `FocalLoss`.
+        scale: the whole value times this.
     Returns:
         A module called as loss(logits, labels).
     Raises:
         ConfigError: an unknown name or an argument that makes no sense.
     """
     if name not in LOSSES:
-        raise ConfigError(f"unknown loss {name!r}; known: {', '.join(LOSSES)}")
-    if regions_per_axis is None:
-        regions_per_axis = DEFAULT_REGIONS_PER_AXIS
-    elif name == "dice_ce":
-        raise ConfigError("regions_per_axis is of no use to the loss 'dice_ce'; leave it out or choose 'rs_tversky'")
-    terms: list[tuple[float, _Loss]] = [(1.0, CrossEntropyLoss(ignore_label=ignore_label))]
-    if name != "arsl":
-        terms.append((1.0, SoftDiceLoss(batch_dice=batch_dice, ignore_label=ignore_label)))
-    if name != "dice_ce":
-        region_term = RegionTverskyLoss(regions_per_axis, batch_dice=batch_dice, ignore_label=ignore_label)
+        near = difflib.get_close_matches(name, LOSSES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"unknown loss {name!r}{hint}; known: {', '.join(LOSSES)}")
+    has_regions = name in ("rs_tversky", "arsl")
+    if regions_per_axis is not None and not has_regions:
+        raise ConfigError(f"regions_per_axis is of no use to the loss {name!r}; leave it out or choose 'rs_tversky'")
+    terms: list[tuple[float, _Loss]] = []
+    if "focal" in name:
+        terms.append((1.0, FocalLoss(gamma=focal_gamma, ignore_label=ignore_label)))
+    else:
+        terms.append((1.0, CrossEntropyLoss(ignore_label=ignore_label)))
+    if name in ("dice_ce", "rs_tversky", "dice_focal"):
+        dice = SoftDiceLoss(
+            batch_dice=batch_dice,
+            include_background=dice_background,
+            squared=dice_squared,
+            ignore_label=ignore_label,
+        )
+        terms.append((1.0, dice))
+    if has_regions:
+        region_term = RegionTverskyLoss(
+            DEFAULT_REGIONS_PER_AXIS if regions_per_axis is None else regions_per_axis,
+            adaptive=region_weights == "adaptive",
+            a=region_a,
+            b=region_b,
+            alpha=alpha,
+            beta=beta,
+            batch_dice=batch_dice,
+            ignore_label=ignore_label,
+        )
         terms.append((REGION_TERM_WEIGHT if name == "rs_tversky" else 1.0, region_term))
-    loss = CompoundLoss(terms, ignore_label=ignore_label)
+    loss = CompoundLoss([(scale * weight, term) for weight, term in terms], ignore_label=ignore_label)
+    loss.label_regions = tuple(tuple(labels) for labels in label_regions)
     return loss if deep_supervision_weights is None else DeepSupervisionLoss(loss, deep_supervision_weights)
 
 
@@ -307,44 +373,6 @@ def _bin_matrix(bins: int, length: int, like: Tensor) -> Tensor:
     start, stop = first * length // bins, ((first + 1) * length + bins - 1) // bins
     voxel = torch.arange(length, device=like.device)
     return ((voxel >= start) & (voxel < stop)).to(like.dtype)
-
-
-def _compare(logits: Tensor, labels: Tensor, ignore_label: int | None) -> _Compared:
-    if logits.dtype not in (torch.float32, torch.float64):
-        logits = logits.float()
-    classes = labels.long()
-    counts = torch.ones_like(classes, dtype=torch.bool) if ignore_label is None else classes != ignore_label
-    classes = torch.where(counts, classes, 0)
-    _check_labels(classes, logits.shape[1], ignore_label)
-    log_probabilities = logits.log_softmax(1)
-    return _Compared(log_probabilities, log_probabilities.exp(), classes, counts)
-
-
-def _check_shapes(logits: Tensor, labels: Tensor) -> None:
-    if not isinstance(logits, Tensor):
-        raise ShapeError(
-            "the logits are a list; build the loss with deep_supervision_weights to compare several levels"
-        )
-    if not logits.is_floating_point() or logits.ndim < 3 or logits.shape[1] < 2 or 0 in logits.shape:
-        raise ShapeError(
-            f"logits must be floating point of shape (B, C, *spatial) with at least two classes and one voxel, "
-            f"but are {logits.dtype} {tuple(logits.shape)}"
-        )
-    expected = (logits.shape[0], 1, *logits.shape[2:])
-    if tuple(labels.shape) != expected:
-        raise ShapeError(f"labels for logits {tuple(logits.shape)} must be {expected}, but are {tuple(labels.shape)}")
-    if labels.is_floating_point() or labels.is_complex():
-        raise ShapeError(f"labels must be integers, but are {labels.dtype}; convert them with .long()")
-
-
-def _check_labels(classes: Tensor, num_classes: int, ignore_label: int | None) -> None:
-    low, high = (int(bound) for bound in torch.aminmax(classes))
-    if low < 0 or high >= num_classes:
-        or_ignored = "" if ignore_label is None else f" or the ignore label {ignore_label}"
-        raise ShapeError(
-            f"labels must be 0..{num_classes - 1}{or_ignored}, but hold {low if low < 0 else high}; "
-            "change num_classes, the labels or the ignore label"
-        )
 
 
 def _nearest(labels: Tensor, size: Sequence[int]) -> Tensor:

@@ -13,19 +13,25 @@ from typing import Any
 
 import numpy as np
 
-from MambaSegmentLib.errors import ConfigError
+from MambaSegmentLib.errors import ConfigError, ImageError
 from MambaSegmentLib.manifest import Region
 from MambaSegmentLib.orientation import check_orientation
 from MambaSegmentLib.preprocess import PreprocessingSpec, preprocess, preprocess_labels
 from MambaSegmentLib.progress import Progress, ProgressCallback
+from MambaSegmentLib.volume import Volume
 
-from .dataset import RawCase, RawDataset, find_dataset
-from .fingerprint import CaseFacts, decide_preprocessing, look_at_cases, read_case
+from .case_files import AS_STORED, RawCase, Reading, read_case
+from .dataset import RawDataset, find_dataset
+from .findings import Finding, find_faults
+from .fingerprint import CaseFacts, decide_preprocessing, look_at_cases
 from .plan import Plan, plan_networks
+from .report import QualityReport
 from .split import Split, folds_by_patient, folds_to_nnunet, read_folds, split_by_list
 from .storage import read_json, write_array, write_json
+from .understand import understand
 
 FORMAT = 1
+MESSAGES_SHOWN = 10  # of a refusal; the report has all
 FOREGROUND_VOXELS = 2_000  # kept per label and case; enough to reach every part of a structure
 
 
@@ -40,6 +46,7 @@ class PreparedDataset:
         sources: case -> its image files and, last, its label file, as absolute paths.
         regions: outputs that overlap, where the data set asks for such; none of them is the background.
         plan: what networks follow that take their stages from the data.
+        reading: what the source files' channels and labels mean.
         folds: the splits of a cross-validation, or the one that was asked for.
     """
 
@@ -54,6 +61,7 @@ class PreparedDataset:
     split_seed: int | None
     sources: dict[str, tuple[Path, ...]]
     regions: tuple[Region, ...] = ()
+    reading: Reading = AS_STORED
     plan: Plan = field(kw_only=True)
     folds: tuple[Split, ...] = field(kw_only=True)
 
@@ -67,6 +75,11 @@ class PreparedDataset:
         """Of a network: one for each region, or for each class."""
         return len(self.regions) or self.class_count
 
+    def read_source(self, case: str) -> tuple[list[Volume], Volume]:
+        """The channels and the labels of a case as they were before preparation, on their own grid."""
+        *images, labels = self.sources[case]
+        return read_case(RawCase(case, case, tuple(images), labels), self.reading)
+
 
 def prepare(
     source: Path,
@@ -74,6 +87,7 @@ def prepare(
     *,
     patient_pattern: str | None = None,
     label_names: Mapping[int, str] | None = None,
+    renumber: bool = False,
     validation_fraction: float = 0.2,
     validation_cases: Sequence[str] = (),
     splits_file: Path | None = None,
@@ -81,35 +95,40 @@ def prepare(
     orientation: str | None = None,
     size_multiple: int = 8,
     patches: Mapping[int, Sequence[int]] | None = None,
+    strict: bool = False,
     progress: ProgressCallback | None = None,
 ) -> PreparedDataset:
     """Make a work folder; a second call on the same folder starts over.
 
     Args:
         source: a data set as `find_dataset` knows it.
-        label_names: for a data set that does not name its labels; value -> name.
+        label_names: for a data set that does not name its labels; value -> name. Of files that name their segments,
+            those that are kept.
+        renumber: close gaps between label values; names go with the stored values.
         validation_fraction: of the first fold; a fraction of 0.2 makes five folds.
         validation_cases, splits_file: instead of drawn folds; the file is one as nnU-Net's splits_final.json.
         orientation: instead of the most frequent one; three letters or "as stored".
         size_multiple: of networks with stages of their own, for the patch size.
         patches: dimensions -> patch instead of the planned one.
+        strict: refuse what is otherwise a warning in the quality report.
     Raises:
-        ConfigError, ImageError, GeometryError: the data set cannot be used; the message names every fault found.
+        ConfigError, ImageError: the data set cannot be used; the message names every fault found, and report.html in
+            the work folder shows them.
     """
     if orientation is not None:
         check_orientation(orientation)
-    dataset = find_dataset(source, patient_pattern)
-    if label_names is not None:
-        dataset = replace(dataset, label_names=label_names)
+    dataset = understand(find_dataset(source, patient_pattern), label_names, renumber=renumber)
     drawn = not validation_cases and splits_file is None
     folds = _folds(dataset, validation_fraction, validation_cases, splits_file, seed)
-    facts = look_at_cases(dataset)
+    facts, problems = look_at_cases(dataset, progress)
     labels = _name_labels(dataset, facts)
-    spec = decide_preprocessing(dataset, list(facts.values()), orientation)
+    report = QualityReport(dataset, facts, _findings(dataset, facts, problems, labels, folds), labels, folds)
     _make_empty(work)
+    _refuse_faults(report, work, strict)
+    spec = decide_preprocessing(dataset, list(facts.values()), orientation)
     shapes = []
     for done, case in enumerate(dataset.cases):
-        shapes.append(_prepare_case(case, spec, work / "cases", seed, dataset.ignore_label))
+        shapes.append(_prepare_case(case, dataset, spec, work / "cases", seed))
         if progress is not None:
             progress(Progress("preprocessing", done + 1, len(dataset.cases)))
     outputs = len(dataset.regions) or len(labels) + 1
@@ -121,6 +140,7 @@ def prepare(
         "labels": [{"value": value, "name": name} for value, name in labels.items()],
         "ignore_label": dataset.ignore_label,
         "regions": [region.to_json() for region in dataset.regions],
+        "reading": dataset.reading.to_json(),
         "preprocessing": spec.to_json(),
         "plan": plan.to_json(),
         "split": {"seed": seed if drawn else None} | folds[0].to_json(),
@@ -129,6 +149,7 @@ def prepare(
             _describe(case, facts[case.identifier], shape) for case, shape in zip(dataset.cases, shapes, strict=True)
         ],
     }
+    replace(report, plan=plan).write(work)
     write_json(work / "splits_final.json", folds_to_nnunet(folds))
     write_json(work / "dataset.json", content)
     return open_work(work)
@@ -165,6 +186,7 @@ def _from_json(work: Path, content: Mapping[str, Any]) -> PreparedDataset:
         split_seed=content["split"]["seed"],
         sources={case["identifier"]: tuple(Path(file) for file in case["files"]) for case in content["cases"]},
         regions=tuple(Region.from_json(entry) for entry in content.get("regions", ())),
+        reading=Reading.from_json(content["reading"]) if "reading" in content else AS_STORED,
         plan=plan,
         folds=tuple(Split.from_json(entry) for entry in content.get("folds", ())) or (split,),  # older: one split
     )
@@ -179,6 +201,34 @@ def _make_empty(work: Path) -> None:
         raise ConfigError(f"cannot make the work folder {work}: {problem.strerror or problem}") from problem
 
 
+def _findings(
+    dataset: RawDataset,
+    facts: Mapping[str, CaseFacts],
+    problems: Mapping[str, str],
+    labels: Mapping[int, str],
+    folds: Sequence[Split],
+) -> list[Finding]:
+    unusable = [Finding("error", "cannot be used", (case,), f"{case}: {text}") for case, text in problems.items()]
+    complete = [] if problems else find_faults(dataset, facts, labels, folds)  # half a data set lacks labels, and more
+    return [*unusable, *complete]
+
+
+def _refuse_faults(report: QualityReport, work: Path, strict: bool) -> None:
+    refused = [finding for finding in report.findings if strict or finding.severity == "error"]
+    if not refused:
+        return
+    page = report.write(work)
+    shown = "\n  ".join(finding.message for finding in refused[:MESSAGES_SHOWN])
+    more = f"\n  and {len(refused) - MESSAGES_SHOWN} more" if len(refused) > MESSAGES_SHOWN else ""
+    unusable = sum(finding.kind == "cannot be used" for finding in refused)
+    title = (
+        f"{unusable} of {len(report.dataset.cases)} cases cannot be used"
+        if unusable
+        else f"the data set has {len(refused)} fault(s)"
+    )
+    raise ImageError(f"{title}:\n  {shown}{more}\n{page} shows them all")
+
+
 def _name_labels(dataset: RawDataset, facts: Mapping[str, CaseFacts]) -> dict[int, str]:
     """Names for 1..N.
 
@@ -187,10 +237,15 @@ def _name_labels(dataset: RawDataset, facts: Mapping[str, CaseFacts]) -> dict[in
     """
     found = {value for case in facts.values() for value in case.label_voxels} - {0, dataset.ignore_label}
     names = dict(dataset.label_names) if dataset.label_names is not None else {v: f"label {v}" for v in sorted(found)}
+    if len(facts) < len(dataset.cases):
+        return names  # the cases that cannot be read may have the others
     if not names or not found:
         raise ConfigError("no case has a labelled voxel; there is nothing to learn")
     if sorted(names) != list(range(1, len(names) + 1)):
-        raise ConfigError(f"the labels are {sorted(names)}; expected 1 to {len(names)} without gaps: renumber them")
+        raise ConfigError(
+            f"the labels are {sorted(names)}; expected 1 to {len(names)} without gaps: renumber them, "
+            "or let --renumber do it"
+        )
     if dataset.ignore_label is not None and dataset.ignore_label <= len(names):
         raise ConfigError(f"the ignore label is {dataset.ignore_label}; expected a value above {len(names)}")
     return {value: names[value] for value in sorted(names)}
@@ -214,16 +269,16 @@ def _planned_spacing(spec: PreprocessingSpec) -> tuple[float, float, float]:
 
 
 def _prepare_case(
-    case: RawCase, spec: PreprocessingSpec, folder: Path, seed: int, ignore_label: int | None
+    case: RawCase, dataset: RawDataset, spec: PreprocessingSpec, folder: Path, seed: int
 ) -> tuple[int, ...]:
-    images, labels = read_case(case)
+    images, labels = read_case(case, dataset.reading)
     # headers were compared with a tolerance; from here on all lie on the grid of the first channel
     prepared = preprocess([images[0].with_array(image.array) for image in images], spec)
     prepared_labels = preprocess_labels(images[0].with_array(labels.array.astype(np.uint8)), prepared)
     array = prepared_labels.astype(np.uint8)
     write_array(folder / f"{case.identifier}.image.npy", np.ascontiguousarray(prepared.array, dtype=np.float32))
     write_array(folder / f"{case.identifier}.labels.npy", np.ascontiguousarray(array))
-    write_array(folder / f"{case.identifier}.foreground.npy", sample_foreground(array, seed, ignore_label))
+    write_array(folder / f"{case.identifier}.foreground.npy", sample_foreground(array, seed, dataset.ignore_label))
     return array.shape
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -17,6 +17,22 @@ from MambaSegmentLib.models import (
 )
 
 from .config import PretrainedConfig, TrainingConfig
+from .fine_tune import BundleStart, start_from_bundle
+from .prepare import PreparedDataset
+
+
+class Start(Protocol):
+    """What a training began with, where its weights were not random; for pretrained.json and a log."""
+
+    @property
+    def file(self) -> str: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    def to_json(self) -> dict[str, Any]: ...
+
+    def summary(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -59,7 +75,9 @@ class PretrainedStart:
         return f"{Path(self.file).name}: {self.report.summary()}{held}"
 
 
-def start_from(network: nn.Module, config: PretrainedConfig) -> PretrainedStart | None:
+def start_from(
+    network: nn.Module, config: PretrainedConfig, dataset: PreparedDataset
+) -> PretrainedStart | BundleStart | None:
     """Put the weights of the configured file into a freshly built network; None without a file.
 
     Raises:
@@ -69,7 +87,7 @@ def start_from(network: nn.Module, config: PretrainedConfig) -> PretrainedStart 
     if config.file is None:
         if config.encoder_only or config.freeze_epochs:
             raise ConfigError("pretrained.encoder_only and pretrained.freeze_epochs need pretrained.file, the weights")
-        return None
+        return None if config.bundle is None else start_from_bundle(network, Path(config.bundle), dataset)
     file = read_checkpoint(Path(config.file))
     try:
         report = load_pretrained(network, file.weights, encoder_only=config.encoder_only)
@@ -87,7 +105,7 @@ def freeze_epochs_of(network: nn.Module, config: PretrainedConfig) -> int:
     return published_freeze_epochs(network) if config.freeze_epochs is None else config.freeze_epochs
 
 
-def check_same_file(start: PretrainedStart, record: Mapping[str, Any]) -> None:
+def check_same_file(start: Start, record: Mapping[str, Any]) -> None:
     """Raises ConfigError when the file is not the one that the run was started with."""
     if start.sha256 != record["sha256"]:
         raise ConfigError(
@@ -96,8 +114,8 @@ def check_same_file(start: PretrainedStart, record: Mapping[str, Any]) -> None:
         )
 
 
-def with_absolute_file(config: TrainingConfig) -> TrainingConfig:
+def with_absolute_files(config: TrainingConfig) -> TrainingConfig:
     """A run may be resumed from another folder."""
-    if config.pretrained.file is None:
-        return config
-    return replace(config, pretrained=replace(config.pretrained, file=str(Path(config.pretrained.file).resolve())))
+    named = {name: getattr(config.pretrained, name) for name in ("file", "bundle")}
+    paths: dict[str, Any] = {name: str(Path(path).resolve()) for name, path in named.items() if path is not None}
+    return replace(config, pretrained=replace(config.pretrained, **paths))

@@ -1,13 +1,17 @@
-"""Batches for each step, made in a background thread where the network runs elsewhere."""
+"""Batches for each step, made ahead in processes or in a thread where the network runs elsewhere."""
 
 import itertools
+import os
+import signal
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Sampler as TorchSampler
 
 from .augment import Augmentation
 from .config import TrainingConfig
@@ -23,26 +27,31 @@ class Sampler:
 
     Args:
         patch_size: voxels (K, J, I); two of them for slices across K.
+        rank, size: of several processes each gets its part of every batch.
     """
 
-    def __init__(self, store: CaseStore, config: TrainingConfig, patch_size: tuple[int, ...]) -> None:
+    def __init__(
+        self, store: CaseStore, config: TrainingConfig, patch_size: tuple[int, ...], rank: int = 0, size: int = 1
+    ) -> None:
         self._store = store
         self._config = config
+        self._own = config.data.batch_size * config.data.accumulate
+        self._all, self._first = self._own * size, self._own * rank
         self._augmentation = Augmentation(config.augment, patch_size)
         self._slices = len(patch_size) == 2
         flat = (1,) if self._slices else ()
         self._cut_size, self._source_size = (*flat, *patch_size), (*flat, *self._augmentation.source_size)
 
     def batch(self, step: int) -> Batch:
-        """Images float32 (B, C, *patch) and labels int64 (B, 1, *patch) of optimiser step `step`."""
-        size = self._config.data.batch_size
-        samples = [self._sample(step * size + place) for place in range(size)]
+        """Images float32 (B, C, *patch) and labels int64 (B, 1, *patch) of optimiser step `step`, in this process."""
+        first = step * self._all + self._first
+        samples = [self._sample(position) for position in range(first, first + self._own)]
         images, labels = zip(*samples, strict=True)
         return torch.stack(images), torch.stack(labels).long()
 
     def _sample(self, position: int) -> Batch:
         config = self._config
-        epoch, index = divmod(position, config.steps_per_epoch * config.data.batch_size)
+        epoch, index = divmod(position, config.steps_per_epoch * self._all)
         cut_seed, augment_seed = sample_seed(config.seed, epoch, index).spawn(2)
         case = self._store[self._store.identifiers[case_at(position, len(self._store), config.seed)]]
         image, labels = cut_patch(
@@ -58,12 +67,30 @@ class Sampler:
         return self._augmentation(image, labels, augment_seed)
 
 
+def feed(
+    sampler: Sampler, first_step: int, device: torch.device, workers: int | None = None
+) -> Generator[Batch, None, None]:
+    """The batches of step `first_step` and all that follow, made ahead as suits the device.
+
+    On a CPU they are made when they are asked for: anything ahead would compete for the same cores, and in one process
+    augmentation and dropout would draw from the same generators in no fixed order.
+
+    Args:
+        workers: processes; None chooses.
+    """
+    if workers is None:
+        workers = min(8, max(1, (os.cpu_count() or 1) - 1)) if device.type != "cpu" else 0
+    if workers > 0:
+        return _from_processes(sampler, first_step, workers, pinned=device.type == "cuda")
+    return batches(sampler, first_step, in_background=device.type != "cpu")
+
+
 def batches(sampler: Sampler, first_step: int, *, in_background: bool) -> Generator[Batch, None, None]:
     """The batches of step `first_step` and all that follow.
 
     Args:
-        in_background: make them ahead in one thread. Not while the network computes on the CPU: it would compete for
-            the same cores, and augmentation and dropout would draw from the same generators in no fixed order.
+        in_background: make them ahead in one thread. One is all: augmentation draws from generators that are global to
+            the process.
     """
     if not in_background:
         yield from map(sampler.batch, itertools.count(first_step))
@@ -76,3 +103,45 @@ def batches(sampler: Sampler, first_step: int, *, in_background: bool) -> Genera
                 yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+class _Steps(Dataset):
+    """Batches by the number of their step; each process of a DataLoader has a copy."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+
+    def __getitem__(self, step: int) -> Batch:
+        return self._sampler.batch(step)
+
+
+class _Counting(TorchSampler[int]):
+    def __init__(self, first: int) -> None:
+        self._first = first
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self._first)
+
+
+def _from_processes(sampler: Sampler, first_step: int, workers: int, *, pinned: bool) -> Generator[Batch, None, None]:
+    """The same batches from several processes, in order; cases are mapped there, so that the system keeps them once."""
+    loader = DataLoader(
+        _Steps(sampler),
+        batch_size=None,
+        sampler=_Counting(first_step),
+        num_workers=workers,
+        multiprocessing_context="spawn",
+        pin_memory=pinned,
+        worker_init_fn=_begin_worker,
+    )
+    iterator = iter(loader)
+    try:
+        yield from iterator
+    finally:
+        del iterator  # ends the processes
+
+
+def _begin_worker(_number: int) -> None:
+    """Ctrl-C is for the main process, which ends its workers; a core each is enough."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from MambaSegmentLib.importing.reading import sha256_of
 from .checkpoint import load_weights
 from .network import build_network, network_options, planned_patch_size
 from .prepare import PreparedDataset, open_work
-from .run_folder import BEST, CONFIG, RunRecord, read_pretrained, read_run
+from .run_folder import BEST, CONFIG, PRETRAINED, RunRecord, read_pretrained, read_run
+from .run_parts import split_of
 from .split import Split
 
 
@@ -38,11 +40,25 @@ class TrainedFold:
     sha256: str
     pretrained: Mapping[str, Any] | None
 
-    def checkpoint_network(self) -> nn.Module:
-        """The network as the training built it, with these weights, in evaluation mode."""
+    @cached_property
+    def network(self) -> nn.Module:
+        """As the training built it, with these weights, in evaluation mode.
+
+        Raises:
+            ConfigError: weights of another network than the run's settings name.
+        """
         network = build_network(self.dataset, self.record.config)
-        network.load_state_dict(dict(self.weights))
+        try:
+            network.load_state_dict(dict(self.weights))
+        except RuntimeError as problem:
+            raise ConfigError(
+                f"{self.run / BEST} is of another network than {self.run / CONFIG}: {problem}"
+            ) from problem
         return network.eval()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The weights, each piece of memory under all its names; read from a file, they would be copies."""
+        return self.network.state_dict()
 
 
 def read_folds(runs: Sequence[Path]) -> tuple[TrainedFold, ...]:
@@ -78,8 +94,9 @@ def _read_fold(run: Path) -> TrainedFold:
     if not (run / BEST).is_file():
         raise ConfigError(f"{run} has no validated weights yet; let it train until its first validation")
     weights, facts = load_weights(run / BEST)
-    pretrained = None if record.config.pretrained.file is None else read_pretrained(run)
-    return TrainedFold(run, record, dataset, dataset.split, weights, facts, sha256_of(run / BEST), pretrained)
+    pretrained = read_pretrained(run) if (run / PRETRAINED).is_file() else None
+    split = split_of(dataset, record.config.fold)
+    return TrainedFold(run, record, dataset, split, weights, facts, sha256_of(run / BEST), pretrained)
 
 
 def _check_same_model(first: TrainedFold, other: TrainedFold) -> None:

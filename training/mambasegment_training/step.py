@@ -1,0 +1,138 @@
+"""One optimiser step: the batch in parts, the gradients of all processes, and what is no number left out."""
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from MambaSegmentLib.errors import MambaSegmentError
+
+from .checkpoint import TrainingState
+from .config import TrainingConfig
+from .network import HeldStill
+from .ranks import Ranks
+from .sampler import Batch
+
+
+class Stepper:
+    """Takes the steps of a training.
+
+    Args:
+        loss: of logits, or of a list of them with deep supervision, and labels.
+        held: the parameters that do not train yet.
+        precision: "float32" or "bfloat16".
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        loss: nn.Module,
+        held: HeldStill,
+        config: TrainingConfig,
+        device: torch.device,
+        ranks: Ranks,
+        *,
+        precision: str,
+    ) -> None:
+        self._state, self._loss, self._held, self._config = state, loss, held, config
+        self._device, self._ranks, self._precision = device, ranks, precision
+        self._forward: nn.Module | Callable[[Tensor], Any] | None = None
+        self._frozen: bool | None = None
+
+    def take(self, batch: Batch, rate: float, say: Callable[[str], None]) -> None:
+        """Learn from a batch.
+
+        Args:
+            batch: `data.batch_size` x `data.accumulate` samples.
+            say: tells the user of a step that was left out.
+        Raises:
+            MambaSegmentError: too many steps in a row whose loss or gradients are no numbers.
+        """
+        state = self._state
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        state.network.train()
+        self._hold()
+        state.optimizer.zero_grad(set_to_none=True)
+        loss = self._ranks.totals([self._backward(batch)])[0] / self._ranks.size
+        good = bool(torch.isfinite(self._clip())) and math.isfinite(loss)
+        if good:
+            state.optimizer.step()
+            if state.average is not None:
+                state.average.update(state.network)
+            state.loss_sum += loss
+            state.loss_steps += 1
+            state.bad_steps = 0
+        else:
+            state.bad_steps += 1
+            state.left_out += 1
+        state.step += 1
+        state.open_steps += 1
+        if not good:
+            self._bad_step(loss, say)
+
+    def _backward(self, batch: Batch) -> float:
+        """Gradients of the mean loss over the parts of the batch, averaged over all processes; that loss here."""
+        parts = self._config.data.accumulate
+        total = 0.0
+        assert self._forward is not None
+        images_of, labels_of = (tensor.to(self._device, non_blocking=True).chunk(parts) for tensor in batch)
+        for number, (images, labels) in enumerate(zip(images_of, labels_of, strict=True), start=1):
+            with self._alone(number < parts):
+                with self._autocast():
+                    logits = self._forward(images)
+                loss = self._loss(logits, labels)
+                (loss if parts == 1 else loss / parts).backward()
+            total += float(loss.detach())
+        return total / parts
+
+    def _clip(self) -> Tensor:
+        """The norm of all gradients, which are then no longer than configured."""
+        limit = self._config.optimizer.gradient_clip
+        return nn.utils.clip_grad_norm_(self._state.network.parameters(), math.inf if limit is None else limit)
+
+    def _hold(self) -> None:
+        """Freeze or free parameters, and wrap the network accordingly."""
+        state = self._state
+        self._held.at(state.step)
+        frozen = state.step < self._held.steps
+        if self._forward is not None and frozen == self._frozen:
+            return
+        self._frozen, forward = frozen, state.network
+        if self._ranks.size > 1:
+            ids = [self._device] if self._device.type == "cuda" else None
+            # heads that only deep supervision uses get no gradient
+            forward = DistributedDataParallel(forward, device_ids=ids, find_unused_parameters=True)
+        self._synchronised = forward
+        self._forward = torch.compile(forward) if self._config.compile else forward
+
+    def _alone(self, wanted: bool) -> AbstractContextManager[None]:
+        """Within, gradients stay in this process: only the last part of a batch sends them."""
+        if wanted and isinstance(self._synchronised, DistributedDataParallel):
+            return self._synchronised.no_sync()
+        return nullcontext()
+
+    def _autocast(self) -> Any:
+        if self._precision == "bfloat16" and self._state.float32_from is None:
+            return torch.autocast(self._device.type, torch.bfloat16)
+        return nullcontext()
+
+    def _bad_step(self, loss: float, say: Callable[[str], None]) -> None:
+        """Say so; after too many in a row go on in float32, or give up."""
+        state, limit = self._state, self._config.optimizer.bad_steps
+        became = f"the loss became {loss}" if not math.isfinite(loss) else "the gradients became infinite or NaN"
+        say(f"step {state.step}: {became}; the step is left out ({state.bad_steps} in a row)")
+        if state.bad_steps < limit:
+            return
+        if self._precision == "bfloat16" and state.float32_from is None:
+            state.float32_from, state.bad_steps = state.step, 0
+            say(f"{limit} steps in a row were left out; going on in float32 instead of bfloat16")
+            return
+        raise MambaSegmentError(
+            f"{became} at step {state.step}, the {limit}th in a row; lower optimizer.learning_rate, and look "
+            "for images with extreme values"
+        )
