@@ -13,7 +13,9 @@ from mambasegment_training.checkpoint import load_weights
 from mambasegment_training.config import config_from_json
 from mambasegment_training.journal import read_records
 from mambasegment_training.loop import fit, resume
-from mambasegment_training.run_folder import BEST, LAST
+from mambasegment_training.run_folder import BEST, LAST, PREVIOUS
+
+from MambaSegmentLib.errors import ConfigError
 
 from .conftest import TINY
 
@@ -59,7 +61,7 @@ def a_process(prepared, tmp_path):
 
 def wait_for_first_epoch(process: subprocess.Popen, run: Path) -> None:
     deadline = time.monotonic() + 120
-    while not read_records(run / "metrics.jsonl"):
+    while not (run / LAST).exists():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, "the first epoch takes over two minutes"
         time.sleep(0.002)
@@ -74,7 +76,8 @@ def assert_same_weights(run: Path, expected: Path) -> None:
 
 
 def no_leftovers(run: Path) -> bool:
-    return {path.name for path in run.iterdir()} == {LAST, BEST, "config.json", "metrics.jsonl", "tensorboard"}
+    told = {"config.json", "run.json", "run.lock", "metrics.jsonl", "tensorboard", "curve.png", "status.txt"}
+    return {path.name for path in run.iterdir()} == {LAST, PREVIOUS, BEST, *told}
 
 
 @pytest.mark.slow
@@ -104,3 +107,22 @@ def test_asked_to_stop(a_process, undisturbed):
     resume(run, device="cpu")
     assert_same_weights(run, undisturbed)
     assert no_leftovers(run)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends a process without asking; its twin is Ctrl-Break")
+def test_a_cluster_wants_its_machine_back(a_process, undisturbed):
+    """SIGTERM, even twice: the state is saved and the exit code is 0. Until then nobody else trains in the folder."""
+    process, run = a_process
+    wait_for_first_epoch(process, run)
+    with pytest.raises(ConfigError, match=f"process {process.pid} on .* is training in"):
+        resume(run, device="cpu")
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert "--resume goes on from there" in errors
+    assert "stopped" in (run / "status.txt").read_text(encoding="utf-8")
+    assert load_weights(run / LAST)[1]["step"] < LAST_STEP
+    resume(run, device="cpu")
+    assert_same_weights(run, undisturbed)

@@ -1,6 +1,7 @@
 """The loop: what a run leaves behind, and that an interrupted one ends with the very same weights."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from mambasegment_training.journal import read_records
 from mambasegment_training.loop import FitResult, fit, resume
 from mambasegment_training.network import build_network
 from mambasegment_training.optimizer import build_optimizer
-from mambasegment_training.run_folder import BEST, LAST, read_run
+from mambasegment_training.run_folder import BEST, DAMAGED, LAST, PREVIOUS, read_run
+from mambasegment_training.run_parts import split_of
 from torch import nn
 
 from MambaSegmentLib.errors import Cancelled, ConfigError, MambaSegmentError, ResourceError
@@ -124,6 +126,124 @@ def test_an_old_run_without_a_date_is_read(whole_run, tmp_path):
     del content["date"], content["software"]
     (tmp_path / "config.json").write_text(json.dumps(content), encoding="utf-8")
     assert (read_run(tmp_path).date, dict(read_run(tmp_path).software)) == (None, {})
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(whole_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(whole_run, run)
+    content = bytearray((run / LAST).read_bytes())
+    content[-100] ^= 1  # one bit of one weight: the file opens, only the checksum tells
+    (run / LAST).write_bytes(bytes(content))
+    resume(run, device="cpu")
+    assert "its checksum is not that of its content; going on from the state before it" in capsys.readouterr().err
+    assert same_runs(run, whole_run)
+    assert (run / DAMAGED).read_bytes() == bytes(content)
+    (run / LAST).unlink()  # killed between two renames
+    resume(run, device="cpu")
+    assert same_runs(run, whole_run)
+    for path in (run / LAST, run / PREVIOUS):
+        path.write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="both states of the run are lost"):
+        resume(run, device="cpu")
+
+
+def test_lost_best_weights_are_written_anew(prepared, tiny_config, tmp_path, capsys):
+    run = tmp_path / "run"
+    fit(prepared.folder, run, tiny_config(epochs=1), device="cpu")
+    (run / BEST).write_bytes(b"nothing")
+    resume(run, epochs=2, device="cpu")
+    assert "the next validation writes the best weights anew" in capsys.readouterr().err
+    assert load_weights(run / BEST)[1]["epoch"] == 2
+
+
+def test_stopped_within_a_validation_and_resumed(whole_run, prepared, tiny_config, tmp_path, monkeypatch):
+    """The epoch stays open: resuming validates, and then goes on, to the very same files."""
+    cancel = CancelToken()
+
+    def stop(*_, **__):
+        cancel.cancel()
+        cancel.raise_if_cancelled()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mambasegment_training.run_parts.validate", stop)
+        with pytest.raises(Cancelled, match="stopped after step 6"):
+            fit(prepared.folder, tmp_path / "run", tiny_config(), device="cpu", cancel=cancel)
+    assert [entry["epoch"] for entry in read_records(tmp_path / "run" / "metrics.jsonl")] == [1]
+    resume(tmp_path / "run", device="cpu")
+    assert same_runs(tmp_path / "run", whole_run)
+    records = [read_records(run / "metrics.jsonl") for run in (tmp_path / "run", whole_run)]
+    for entry in records[0] + records[1]:
+        del entry["elapsed_s"]
+    assert records[0] == records[1]
+
+
+def test_halves_of_a_batch_give_its_gradients(prepared, tiny_config, tmp_path):
+    """Two batches of one, accumulated, against one of two: the same samples, so the same losses but for rounding."""
+    losses, optimizer = (
+        [],
+        {"name": "sgd", "learning_rate": 1e-2},
+    )  # Adam divides by gradients, and so enlarges rounding
+    for name, data in (("one", {"batch_size": 2}), ("two", {"batch_size": 1, "accumulate": 2})):
+        fit(prepared.folder, tmp_path / name, tiny_config(data=data, epochs=2, optimizer=optimizer), device="cpu")
+        losses.append([entry["loss"] for entry in read_records(tmp_path / name / "metrics.jsonl")])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0] != losses[1]
+
+
+def test_early_stop(prepared, tiny_config, tmp_path):
+    """With a learning rate that changes nothing the first validation stays the best, and two more end the run."""
+    config = tiny_config(
+        epochs=9, optimizer={"learning_rate": 1e-30}, validation={"every_epochs": 1, "patience": 2}, ema_decay=None
+    )
+    result = fit(prepared.folder, tmp_path / "run", config, device="cpu")
+    assert (result.epochs, result.best_epoch) == (3, 1)
+    assert resume(tmp_path / "run", device="cpu").epochs == 3
+
+
+def test_steps_that_are_no_number_are_left_out_and_float32_follows(
+    prepared, tiny_config, tmp_path, capsys, monkeypatch
+):
+    """A loss that is NaN in bfloat16 alone, as the field reports of half precision with Mamba layers."""
+    from mambasegment_training.losses import CompoundLoss
+
+    evaluate = CompoundLoss.forward
+
+    def breaks(self, logits, labels):
+        return evaluate(self, logits, labels) * (torch.nan if logits.dtype == torch.bfloat16 else 1.0)
+
+    monkeypatch.setattr(CompoundLoss, "forward", breaks)
+    config = tiny_config(precision="bfloat16", optimizer={"bad_steps": 2}, epochs=2)
+    fit(prepared.folder, tmp_path / "run", config, device="cpu")
+    said = capsys.readouterr().err
+    assert "step 1: the loss became nan; the step is left out (1 in a row)" in said
+    assert "2 steps in a row were left out; going on in float32 instead of bfloat16" in said
+    facts = load_weights(tmp_path / "run" / LAST)[1]
+    assert (facts["step"], facts["left_out"], facts["float32_from"]) == (6, 2, 2)
+    records = read_records(tmp_path / "run" / "metrics.jsonl")
+    assert (records[0]["steps_left_out"], records[0]["loss"] > 0) == (2, True)
+
+
+def test_folds(prepared, tiny_config, tmp_path):
+    every = {*prepared.split.train, *prepared.split.validation}
+    assert set(split_of(prepared, "all").train) == every
+    assert split_of(prepared, 1) == prepared.folds[1]
+    assert prepared.folds[1].validation != prepared.split.validation
+    with pytest.raises(ConfigError, match=f"fold 9 does not exist: .* has the folds 0 to {len(prepared.folds) - 1}"):
+        fit(prepared.folder, tmp_path / "run", tiny_config(fold=9), device="cpu")
+    fit(prepared.folder, tmp_path / "run", tiny_config(fold=1, epochs=1), device="cpu")
+    assert set(load_weights(tmp_path / "run" / BEST)[1]["scores"]) == set(prepared.folds[1].validation)
+
+
+def test_what_is_told_of_a_run(whole_run):
+    told = json.loads((whole_run / "run.json").read_text(encoding="utf-8"))
+    assert told["config"]["seed"] == told["seeds"]["training"] == config_from_json(TINY).seed
+    assert told["hardware"]["device"] == "cpu"
+    assert told["hardware"]["cores"] >= 1
+    assert len(told["git"]["commit"]) == 40
+    status = (whole_run / "status.txt").read_text(encoding="utf-8")
+    assert status.count("\n") == 1
+    assert " finished, epoch 3/3 loss " in status
+    assert (whole_run / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_folder_with_a_run_is_not_overwritten(whole_run, prepared, tiny_config):

@@ -1,5 +1,6 @@
 """The whole state of a training run in one file without pickle, and the state before it beside it."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from MambaSegmentLib.errors import ConfigError
 
 from .average import WeightAverage
-from .run_folder import LAST, PREVIOUS
+from .run_folder import DAMAGED, LAST, PREVIOUS
 from .tensor_file import DamagedFileError, read_tensors, write_tensors
 
 _WEIGHTS, _AVERAGE, _OPTIMIZER = "weights/", "average/", "optimizer/"
@@ -77,6 +78,12 @@ def load_newest(run: Path, state: TrainingState) -> str | None:
             raise ConfigError(f"{problem}; {other}: both states of the run are lost, start a new one") from other
         return f"{problem}; going on from the state before it, after step {state.step} ({PREVIOUS})"
     return None
+
+
+def set_damaged_aside(run: Path) -> None:
+    """Keep a last state that cannot be used from taking the place of the good one before it."""
+    if (run / LAST).exists():
+        os.replace(run / LAST, run / DAMAGED)  # noqa: PTH105
 
 
 def has_state(run: Path) -> bool:

@@ -79,7 +79,7 @@ class Journal(SilentJournal):
         if self._stream.isatty():
             steps = None if epochs is None else epochs * config.steps_per_epoch
             first = finished_epochs * config.steps_per_epoch
-            layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {postfix}" if steps else None
+            layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}" if steps else None
             self._bar = tqdm(
                 total=steps, initial=first, unit="step", file=self._stream, bar_format=layout, dynamic_ncols=True
             )

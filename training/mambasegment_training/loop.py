@@ -20,7 +20,7 @@ from MambaSegmentLib.errors import Cancelled, ConfigError, ResourceError
 from MambaSegmentLib.progress import CancelToken
 
 from .card import card_from_table, check_card
-from .checkpoint import has_state, load_newest, load_weights, save_newest, save_weights
+from .checkpoint import has_state, load_newest, load_weights, save_newest, save_weights, set_damaged_aside
 from .config import TrainingConfig
 from .fine_tune import with_network_of_bundle
 from .journal import SilentJournal, journal_of
@@ -136,6 +136,8 @@ class _Trainer:
         remark = load_newest(self.run, self.state)
         if remark is not None:
             self.remarks.append(remark)
+            if self.ranks.first:
+                set_damaged_aside(self.run)
         if self.state.best_dice is not None:
             try:
                 load_weights(self.run / BEST)

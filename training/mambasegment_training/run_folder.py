@@ -18,6 +18,7 @@ from .config import TrainingConfig, config_from_json
 from .storage import read_json, write_json
 
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
+DAMAGED = "damaged.safetensors"  # a last state that could not be used
 CONFIG, RUN, PRETRAINED, LOCK = "config.json", "run.json", "pretrained.json", "run.lock"
 _DISTRIBUTIONS = ("mambasegment", "mambasegment-training", "torch", "numpy", "batchgeneratorsv2")
 
