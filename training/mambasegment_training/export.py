@@ -22,6 +22,7 @@ from .cost import measure_cost
 from .data import CaseStore
 from .network import network_options, planned_patch_size
 from .parity import Parity
+from .rivals import refuse_rival
 from .run_folder import software_versions
 from .trained_fold import TrainedFold, mirror_axes_of, read_folds
 from .validate import lowest_per_label, mean_per_label, overall, validate
@@ -99,6 +100,7 @@ def make_draft(
     if date is not None:
         _check_date(date)
     folds = read_folds([runs] if isinstance(runs, Path) else list(runs))
+    refuse_rival(folds[0].record.config.network.name)
     card = card_from_table(folds[0].record.config.card) if card_file is None else read_card(card_file)
     date = _check_date(date or _latest_date(folds))
     manifest = describe(card, folds[0], default_name)

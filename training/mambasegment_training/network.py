@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from MambaSegmentLib.errors import ConfigError
-from MambaSegmentLib.models import build_model
 from MambaSegmentLib.models.planned_patch import enlarged_patch, with_input_size
-from MambaSegmentLib.models.registry import architecture_named
 
 from .augment import seeded
 from .compat_nnunet import INSTALL
 from .config import TrainingConfig
 from .prepare import PreparedDataset
+from .rivals import build, is_rival, options_type, with_rival_input_size
 
 _STAGES = ("features_per_stage", "kernel_sizes", "strides")
 _INITIAL_WEIGHTS = 2  # purpose of random numbers; data.py has 0 and 1, loop.py 3
@@ -35,7 +34,7 @@ def build_network(dataset: PreparedDataset, config: TrainingConfig) -> nn.Module
         )
     options["activation_checkpointing"] = config.activation_checkpointing
     with seeded(np.random.SeedSequence((config.seed, _INITIAL_WEIGHTS))):
-        return build_model(config.network.name, options)
+        return build(config.network.name, options)
 
 
 def network_options(dataset: PreparedDataset, config: TrainingConfig) -> dict[str, Any]:
@@ -46,23 +45,24 @@ def network_options(dataset: PreparedDataset, config: TrainingConfig) -> dict[st
     """
     name = config.network.name
     options = {"in_channels": len(dataset.channels), "num_classes": dataset.output_count, **config.network.options}
-    known = {entry.name for entry in fields(architecture_named(name).config)}
+    known = {entry.name for entry in fields(options_type(name))}
     if dataset.plan.flat and "spatial_dims" in known:
         options.setdefault("spatial_dims", 2)
     if _follows_plan(config):
         options = _planned_options(dataset, name, _dimensions(name, options)) | options
-    return with_input_size(name, options, _planned_patch(dataset, config, options), config.data.patch_size)
+    complete = with_rival_input_size if is_rival(name) else with_input_size
+    return complete(name, options, _planned_patch(dataset, config, options), config.data.patch_size)
 
 
 def _follows_plan(config: TrainingConfig) -> bool:
     """Whether stages that the recipe leaves open are to be had from the plan."""
-    known = {entry.name for entry in fields(architecture_named(config.network.name).config)}
+    known = {entry.name for entry in fields(options_type(config.network.name))}
     return any(option in known and option not in config.network.options for option in _STAGES)
 
 
 def _dimensions(name: str, options: Mapping[str, Any]) -> int:
     """Of the network: an option, its default, or a fixed number."""
-    config = architecture_named(name).config
+    config = options_type(name)
     return int(options.get("spatial_dims", getattr(config, "spatial_dims", 3)))
 
 
@@ -115,7 +115,7 @@ def patch_size_of(network: nn.Module, dataset: PreparedDataset, config: Training
 def planned_patch_size(dataset: PreparedDataset, config: TrainingConfig) -> tuple[int, ...]:
     """`patch_size_of` the network that the configuration names, which is not built for it."""
     with torch.device("meta"):
-        return patch_size_of(build_model(config.network.name, network_options(dataset, config)), dataset, config)
+        return patch_size_of(build(config.network.name, network_options(dataset, config)), dataset, config)
 
 
 class HeldStill:

@@ -93,9 +93,10 @@ class RunBundle(Bundle):
         super().__init__(manifest, (dict(fold.weights),))
         object.__setattr__(self, "_fold", fold)
 
-    def build_networks(self) -> list[nn.Module]:
+    def build_networks(self, folds: Sequence[int] | None = None) -> list[nn.Module]:
+        """The only one there is."""
         fold: TrainedFold = self.__dict__["_fold"]
-        return [fold.checkpoint_network()]
+        return [fold.network]
 
 
 def read_subject(path: Path, *, data: Path | None = None, cases: str = "validation") -> Subject:
