@@ -86,7 +86,9 @@ def test_a_model_file_needs_data_and_takes_a_work_folder_or_a_data_set(run, prep
         read_subject(model)
     assert read_subject(model, data=prepared.folder).cases == tuple(sorted(prepared.split.validation))
     raw = prepared.sources["case_000"][0].parent.parent
-    assert len(read_subject(model, data=raw).cases) == 6
+    subject = read_subject(model, data=raw)
+    assert len(subject.cases) == 6
+    assert [structure.name for structure in subject.data.structures] == ["label 1", "label 2"]
 
 
 def test_data_of_other_labels_is_refused(run, prepared, tmp_path):

@@ -13,7 +13,7 @@ from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.review.agreement import Agreement, CaseAgreement
 from MambaSegmentLib.review.comparison_files import case_document
 
-from ..dataset import RawCase
+from ..case_files import RawCase
 from ..storage import read_json, write_json
 
 

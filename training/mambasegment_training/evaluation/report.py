@@ -22,7 +22,7 @@ from .. import page
 from ..run_folder import software_versions
 from ..storage import write_json
 from .records import labels_path
-from .run import Evaluation, read_images
+from .run import Evaluation
 
 JSON_NAME, CSV_NAME, PAGE_NAME = "evaluation.json", "evaluation.csv", "report.html"
 _FORMAT = 1
@@ -99,7 +99,7 @@ def _without_empty_columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, 
 def _draw(evaluation: Evaluation, case: str) -> Path:
     """Reference above, prediction below, both in the same planes."""
     subject = evaluation.subject
-    images, truth = read_images(subject.data.cases[case])
+    images, truth = subject.data.read(case)
     found = read_volume(labels_path(evaluation.folder, case))
     segments = subject.manifest.segments
     focus = truth.with_array((truth.array != 0) & (truth.array != subject.data.ignore_label))

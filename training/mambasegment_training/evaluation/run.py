@@ -11,10 +11,8 @@ from MambaSegmentLib.image_io import write_volume
 from MambaSegmentLib.inference.predictor import Predictor
 from MambaSegmentLib.progress import CancelToken, Progress, ProgressCallback
 from MambaSegmentLib.review.agreement import CaseAgreement, Rules, measure_agreement
-from MambaSegmentLib.volume import Volume
 
-from ..dataset import RawCase
-from ..fingerprint import read_case
+from ..case_files import RawCase
 from .records import CaseRecord, files_state, labels_path, make_folders, read_record, write_record
 from .subject import Part, Subject, weights_key
 
@@ -84,7 +82,7 @@ def evaluate_cases(
             record = read_record(folder, case, key)
             if record is None:
                 predictor = predictor or Predictor(part.bundle, device, quality=quality)
-                record = _evaluate(case, raw, predictor, subject, folder, rules, cancel)
+                record = _evaluate(case, predictor, subject, folder, rules, cancel)
                 write_record(folder, key, record)
             else:
                 resumed += 1
@@ -94,23 +92,15 @@ def evaluate_cases(
     return Evaluation(subject, folder, rules, quality, seed, records, resumed)
 
 
-def read_images(raw: RawCase) -> tuple[list[Volume], Volume]:
-    """The channels and the labels of a case, all on the grid of the first channel, as `prepare` takes them."""
-    images, labels = read_case(raw)
-    grid = images[0]
-    return [grid.with_array(i.array) for i in images], grid.with_array(np.rint(labels.array).astype(np.int32))
-
-
 def _evaluate(
     case: str,
-    raw: RawCase,
     predictor: Predictor,
     subject: Subject,
     folder: Path,
     rules: Rules,
     cancel: CancelToken | None,
 ) -> CaseRecord:
-    images, truth = read_images(raw)
+    images, truth = subject.data.read(case)
     started = time.perf_counter()
     found = predictor.segment(images, cancel=cancel).labels
     seconds = time.perf_counter() - started

@@ -3,9 +3,10 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,13 +14,16 @@ from MambaSegmentLib.bundle import ENDING, Bundle, read_bundle
 from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.manifest import Manifest
 from MambaSegmentLib.review.structures import Structure, labels_and_regions
+from MambaSegmentLib.volume import Volume
 
 from ..card import card_from_table
-from ..dataset import RawCase, find_dataset
+from ..case_files import AS_STORED, RawCase, Reading, read_case
+from ..dataset import find_dataset
 from ..export import describe
 from ..prepare import PreparedDataset, open_work
 from ..storage import read_json
 from ..trained_fold import TrainedFold, read_folds
+from ..understand import understand
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class EvaluationData:
 
     Attributes:
         cases: by identifier. labels: value -> name.
+        channels: of an image. reading: what the files' channels and labels mean.
         validation, train: the split of a work folder; both empty for a data set that was not prepared.
         folder: the work folder or the data set.
     """
@@ -38,6 +43,8 @@ class EvaluationData:
     labels: Mapping[int, str]
     regions: Mapping[str, tuple[int, ...]]
     ignore_label: int | None
+    channels: int
+    reading: Reading = AS_STORED
     validation: tuple[str, ...] = ()
     train: tuple[str, ...] = ()
 
@@ -47,6 +54,12 @@ class EvaluationData:
         if self.regions:
             return tuple(Structure(name, values) for name, values in self.regions.items())
         return labels_and_regions(self.labels)
+
+    def read(self, case: str) -> tuple[list[Volume], Volume]:
+        """Channels and labels, all on the grid of the first channel, as `prepare` takes them."""
+        images, labels = read_case(self.cases[case], self.reading)
+        grid = images[0]
+        return [grid.with_array(i.array) for i in images], grid.with_array(np.rint(labels.array).astype(np.int32))
 
     @property
     def patients(self) -> dict[str, str]:
@@ -114,10 +127,10 @@ def read_subject(path: Path, *, data: Path | None = None, cases: str = "validati
         return _model_file(path, data, cases)
     folds = read_folds([path])
     of_run = from_work(folds[0].dataset)
-    source = of_run if data is None else read_data(data)
+    bundles = [RunBundle(fold) for fold in folds]
+    source = of_run if data is None else _named_by(bundles[0].manifest, read_data(data))
     parts = []
-    for fold in folds:
-        bundle = RunBundle(fold)
+    for fold, bundle in zip(folds, bundles, strict=True):
         held_out = fold.split.validation if data is None else source.validation
         chosen = _chosen(source, cases, held_out)
         parts.append(Part(bundle, chosen, fold.sha256))
@@ -131,7 +144,7 @@ def _model_file(path: Path, data: Path | None, cases: str) -> Subject:
     bundle = read_bundle(path)
     if data is None:
         raise ConfigError(f"{path} is a model file, which knows no cases; name a work folder or a data set with --data")
-    source = read_data(data)
+    source = _named_by(bundle.manifest, read_data(data))
     _check_labels(bundle.manifest, source, path)
     part = Part(bundle, _chosen(source, cases, source.validation), bundle.manifest.sha256 or "")
     return Subject(path, source, (part,), ())
@@ -145,10 +158,17 @@ def read_data(folder: Path) -> EvaluationData:
     """
     if (folder / "dataset.json").is_file() and (folder / "cases").is_dir():
         return from_work(open_work(folder))
-    raw = find_dataset(folder)
-    regions = {region.name: region.labels for region in raw.regions}
-    cases = {case.identifier: case for case in raw.cases}
-    return EvaluationData(folder, raw.name, cases, raw.label_names or {}, regions, raw.ignore_label)
+    raw = understand(find_dataset(folder))
+    return EvaluationData(
+        folder=folder,
+        name=raw.name,
+        cases={case.identifier: case for case in raw.cases},
+        labels=raw.label_names or {},
+        regions={region.name: region.labels for region in raw.regions},
+        ignore_label=raw.ignore_label,
+        channels=len(raw.channels),
+        reading=raw.reading,
+    )
 
 
 def from_work(dataset: PreparedDataset) -> EvaluationData:
@@ -162,17 +182,17 @@ def from_work(dataset: PreparedDataset) -> EvaluationData:
     cases = {
         name: RawCase(name, patients[name], tuple(files[:-1]), files[-1]) for name, files in dataset.sources.items()
     }
-    regions = {region.name: region.labels for region in dataset.regions}
-    split = dataset.split
     return EvaluationData(
-        dataset.folder,
-        dataset.name,
-        cases,
-        dataset.labels,
-        regions,
-        dataset.ignore_label,
-        split.validation,
-        split.train,
+        folder=dataset.folder,
+        name=dataset.name,
+        cases=cases,
+        labels=dataset.labels,
+        regions={region.name: region.labels for region in dataset.regions},
+        ignore_label=dataset.ignore_label,
+        channels=len(dataset.channels),
+        reading=dataset.reading,
+        validation=dataset.split.validation,
+        train=dataset.split.train,
     )
 
 
@@ -193,6 +213,13 @@ def _chosen(data: EvaluationData, cases: str, validation: Sequence[str]) -> tupl
     return names
 
 
+def _named_by(manifest: Manifest, data: EvaluationData) -> EvaluationData:
+    """Data that does not name its labels takes the model's names."""
+    if data.labels or data.regions:
+        return data
+    return replace(data, labels={segment.value: segment.name for segment in manifest.segments})
+
+
 def _check_labels(manifest: Manifest, data: EvaluationData, path: Path) -> None:
     if manifest.regions:
         mine, theirs = sorted(r.name for r in manifest.regions), sorted(data.regions)
@@ -203,10 +230,9 @@ def _check_labels(manifest: Manifest, data: EvaluationData, path: Path) -> None:
             f"{path} marks {_listed(mine)}, but the labels of {data.folder} are {_listed(theirs)}; evaluate it on data "
             "labelled alike"
         )
-    if len(manifest.channels) != len(next(iter(data.cases.values())).images):
+    if len(manifest.channels) != data.channels:
         raise ConfigError(
-            f"{path} takes {len(manifest.channels)} channel(s), but a case of {data.folder} has "
-            f"{len(next(iter(data.cases.values())).images)} image file(s)"
+            f"{path} takes {len(manifest.channels)} channel(s), but images of {data.folder} have {data.channels}"
         )
 
 

@@ -19,7 +19,6 @@ from MambaSegmentLib.overlay import draw_plane
 from MambaSegmentLib.volume import Volume
 
 from ..evaluation.records import labels_path
-from ..evaluation.run import read_images
 from .compare import Study
 from .entry import Entry
 
@@ -224,7 +223,7 @@ def _qualitative(study: Study) -> Path:
         kind = ", ".join(name for name, one in cases.items() if one == case)
         _write(pen, (12, top + _CELL_PX / 2 - 14), kind, 19, "lm")
         _write(pen, (12, top + _CELL_PX / 2 + 14), case, 14, "lm")
-        image = read_images(study.entries[0].subject.data.cases[case])[0][0]
+        image = study.entries[0].subject.data.read(case)[0][0]
         maps = _label_maps(study, case)
         focus = maps[0][1].with_array(maps[0][1].array != 0)
         for column, (_, labels) in enumerate(maps):
@@ -255,7 +254,7 @@ def _typical_cases(study: Study) -> tuple[str, str, str]:
 def _label_maps(study: Study, case: str) -> list[tuple[str, Volume]]:
     """Reference and predictions; ignored voxels are background."""
     data = study.entries[0].subject.data
-    truth = read_images(data.cases[case])[1]
+    truth = data.read(case)[1]
     if data.ignore_label is not None:
         truth = truth.with_array(np.where(truth.array == data.ignore_label, 0, truth.array))
     maps = [("reference", truth)]
