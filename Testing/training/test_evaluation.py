@@ -80,6 +80,19 @@ def test_which_cases(run, prepared, tmp_path):
         read_subject(run, cases="nobody")
 
 
+def test_regions_are_measured_besides(run, tmp_path):
+    subject = read_subject(run, regions={"both": (1, 2)})
+    assert [structure.name for structure in subject.data.structures] == ["label 1", "label 2", "both"]
+    evaluation = evaluate_cases(subject, tmp_path, device="cpu", quality="fast")
+    for agreement in evaluation.agreements.values():
+        one, two, both = agreement.structures
+        assert both.reference_voxels == one.reference_voxels + two.reference_voxels
+        assert agreement.mean_dice == pytest.approx((one.dice + two.dice) / 2)  # the region does not count twice
+    for regions, message in (({"both": (1, 7)}, "7"), ({"label 1": (1, 2)}, "already")):
+        with pytest.raises(ConfigError, match=message):
+            read_subject(run, regions=regions)
+
+
 def test_a_model_file_needs_data_and_takes_a_work_folder_or_a_data_set(run, prepared, tmp_path):
     model = export_of(run, tmp_path)
     with pytest.raises(ConfigError, match="--data"):

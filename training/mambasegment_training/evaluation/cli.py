@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from MambaSegmentLib.console import ProgressPrinter, stoppable
-from MambaSegmentLib.review.cli import add_rules, rules_of
+from MambaSegmentLib.review.cli import add_rules, regions_from, rules_of
 
 
 def add_parser(commands: Any) -> None:
@@ -38,6 +38,9 @@ def add_effort(parser: argparse.ArgumentParser) -> None:
         "--quality", choices=("best", "balanced", "fast"), default="best", help="of predictions; default: %(default)s"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: %(default)s")
+    parser.add_argument(
+        "--region", action="append", default=[], metavar="NAME=1,2", help="measure labels as one too; repeatable"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the confidence intervals; default: %(default)s")
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
@@ -48,7 +51,9 @@ def run(arguments: argparse.Namespace) -> None:
     from .subject import read_subject
 
     rules = rules_of(arguments, None)
-    subject = read_subject(arguments.subject, data=arguments.data, cases=arguments.cases)
+    subject = read_subject(
+        arguments.subject, data=arguments.data, cases=arguments.cases, regions=regions_from(arguments.region)
+    )
     if subject.trained_on:
         print(
             f"mambatrain: warning: the training learned from {len(subject.trained_on)} of these cases; figures on them "

@@ -67,6 +67,8 @@ def evaluate_cases(
         Cancelled: on request; a later call goes on. And whatever reading a case or predicting raises.
     """
     rules = replace(rules or Rules(), ignore_label=subject.data.ignore_label)
+    structures = [(structure.name, structure.values) for structure in subject.data.structures]
+    how = {"quality": quality, "rules": asdict(rules), "structures": structures}
     make_folders(folder)
     records: dict[str, CaseRecord] = {}
     resumed, total, begun = 0, len(subject.cases), time.monotonic()
@@ -78,7 +80,7 @@ def evaluate_cases(
                 progress(
                     Progress("evaluate", len(records), total, _left_s(begun, len(records) - resumed, total, records))
                 )
-            key = weights_key(part, quality=quality, rules=asdict(rules), files=files_state(raw))
+            key = weights_key(part, **how, files=files_state(raw))
             record = read_record(folder, case, key)
             if record is None:
                 predictor = predictor or Predictor(part.bundle, device, quality=quality)

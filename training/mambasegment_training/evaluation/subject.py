@@ -32,7 +32,7 @@ class EvaluationData:
 
     Attributes:
         cases: by identifier. labels: value -> name.
-        channels: of an image. reading: what the files' channels and labels mean.
+        also: regions to measure besides. channels: of an image. reading: what the files' channels and labels mean.
         validation, train: the split of a work folder; both empty for a data set that was not prepared.
         folder: the work folder or the data set.
     """
@@ -45,15 +45,32 @@ class EvaluationData:
     ignore_label: int | None
     channels: int
     reading: Reading = AS_STORED
+    also: tuple[Structure, ...] = ()
     validation: tuple[str, ...] = ()
     train: tuple[str, ...] = ()
 
     @property
     def structures(self) -> tuple[Structure, ...]:
-        """What is measured: the labels, or the regions where the data asks for such."""
+        """What is measured: the labels, or the regions where the data asks for such; and what was asked for besides."""
         if self.regions:
-            return tuple(Structure(name, values) for name, values in self.regions.items())
-        return labels_and_regions(self.labels)
+            return (*(Structure(name, values) for name, values in self.regions.items()), *self.also)
+        return (*labels_and_regions(self.labels), *self.also)
+
+    def with_regions(self, regions: Mapping[str, Sequence[int]]) -> "EvaluationData":
+        """The same, and further regions to measure.
+
+        Raises:
+            ConfigError: a name that is there already, or a value that is no label.
+        """
+        taken = {structure.name for structure in self.structures}
+        for name, values in regions.items():
+            unknown = sorted(set(values) - set(self.labels))
+            if name in taken or unknown:
+                reason = (
+                    f"there is one already named {name!r}" if name in taken else f"no label has the value {unknown[0]}"
+                )
+                raise ConfigError(f"cannot measure the region {name}: {reason} in {self.folder}")
+        return replace(self, also=tuple(Structure(name, tuple(values)) for name, values in regions.items()))
 
     def read(self, case: str) -> tuple[list[Volume], Volume]:
         """Channels and labels, all on the grid of the first channel, as `prepare` takes them."""
@@ -112,19 +129,30 @@ class RunBundle(Bundle):
         return [fold.network]
 
 
-def read_subject(path: Path, *, data: Path | None = None, cases: str = "validation") -> Subject:
+def read_subject(
+    path: Path,
+    *,
+    data: Path | None = None,
+    cases: str = "validation",
+    regions: Mapping[str, Sequence[int]] | None = None,
+) -> Subject:
     """Find out what is to be evaluated.
 
     Args:
         path: a run folder, a folder of runs named fold_0, fold_1, …, or a model file.
         data: a work folder of `prepare`, or a data set; a run knows its own.
         cases: "validation", "train", "all", or names separated by commas.
+        regions: to measure besides: name -> label values.
     Raises:
         ConfigError: no such run or data, a model file without data, unknown cases, or labels that do not fit.
         BundleError: a model file that cannot be used.
     """
-    if path.suffix == ENDING or path.is_file():
-        return _model_file(path, data, cases)
+    found = _model_file if path.suffix == ENDING or path.is_file() else _run_folder
+    subject = found(path, data, cases)
+    return replace(subject, data=subject.data.with_regions(regions or {}))
+
+
+def _run_folder(path: Path, data: Path | None, cases: str) -> Subject:
     folds = read_folds([path])
     of_run = from_work(folds[0].dataset)
     bundles = [RunBundle(fold) for fold in folds]

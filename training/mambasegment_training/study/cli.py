@@ -7,7 +7,7 @@ from typing import Any
 
 from MambaSegmentLib.console import ProgressPrinter, stoppable
 from MambaSegmentLib.errors import ConfigError
-from MambaSegmentLib.review.cli import add_rules, rules_of
+from MambaSegmentLib.review.cli import add_rules, regions_from, rules_of
 
 from ..evaluation.cli import add_effort
 
@@ -94,6 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
                 arguments.output,
                 data=arguments.data,
                 names=arguments.name,
+                regions=regions_from(arguments.region),
                 rules=rules_of(arguments, None),
                 quality=arguments.quality,
                 device=arguments.device,

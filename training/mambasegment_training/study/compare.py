@@ -3,7 +3,7 @@
 import datetime
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ def compare(
     *,
     data: Path | None = None,
     names: Sequence[str] = (),
+    regions: Mapping[str, Sequence[int]] | None = None,
     rules: Rules | None = None,
     quality: str = "best",
     device: str = "auto",
@@ -69,13 +70,14 @@ def compare(
         folder: evaluations/NAME of each; what is there already is taken over.
         data: a work folder, needed where only model files are compared.
         names: instead of the folders' names, one for each path.
+        regions: to measure besides the labels: name -> label values.
         with_cost: measure seconds and memory in a process of its own for each.
     Raises:
         ConfigError: fewer than two, names twice, or runs on different splits or labels.
         Cancelled: on request; a later call goes on.
     """
     named = dict(zip(_names(paths, names), paths, strict=True))
-    subjects = _subjects(named, data)
+    subjects = _subjects(named, data, regions)
     entries = []
     for number, (name, subject) in enumerate(subjects.items()):
 
@@ -178,13 +180,15 @@ def _doubled(names: Sequence[str]) -> str:
     return next(name for name in names if list(names).count(name) > 1)
 
 
-def _subjects(named: dict[str, Path], data: Path | None) -> dict[str, Subject]:
+def _subjects(
+    named: Mapping[str, Path], data: Path | None, regions: Mapping[str, Sequence[int]] | None
+) -> dict[str, Subject]:
     """All of them on the same cases.
 
     Raises:
         ConfigError: runs that were not trained on the same split, or data of other labels.
     """
-    runs = {name: read_subject(path) for name, path in named.items() if path.is_dir()}
+    runs = {name: read_subject(path, regions=regions) for name, path in named.items() if path.is_dir()}
     if not runs and data is None:
         raise ConfigError("model files know no cases; name a work folder or a data set with --data")
     first_name = next(iter(runs), "")
@@ -193,7 +197,7 @@ def _subjects(named: dict[str, Path], data: Path | None) -> dict[str, Subject]:
     shared = data if data is not None else runs[first_name].data.folder
     cases = "validation" if not runs else ",".join(runs[first_name].cases)
     return {
-        name: runs[name] if name in runs else read_subject(path, data=shared, cases=cases)
+        name: runs[name] if name in runs else read_subject(path, data=shared, cases=cases, regions=regions)
         for name, path in named.items()
     }
 

@@ -27,15 +27,17 @@ _COMMON = {
 def quality_table(study: Study) -> Table:
     """How good each is: mean ± SD, and the difference from the control."""
     structures = [structure.name for structure in study.entries[0].subject.data.structures]
-    heads = ["", "network", "loss", "mean Dice", "95 % interval", "against control", "p (Holm)"]
+    heads = ["", "network", "loss", "mean Dice", "95 % interval", "mIoU", "against control", "p (Holm)"]
     heads += [f"{name} {HEADINGS[metric]}" for name in structures for metric in ("dice", "hd95_mm", "nsd")]
     rows = []
     for entry in study.entries:
         evaluation = entry.evaluation
-        whole = summarise_wholes(evaluation.agreements, evaluation.patients, seed=evaluation.seed).get("mean_dice")
+        wholes = summarise_wholes(evaluation.agreements, evaluation.patients, seed=evaluation.seed)
+        whole = wholes.get("mean_dice")
         by_name = summarise_cases(evaluation.agreements, evaluation.patients, seed=evaluation.seed)
         test = study.test_against_control(entry, "mean_dice")
         row = [_name(study, entry), entry.network, entry.loss, _mean_sd(whole), _interval(whole)]
+        row.append(_mean_sd(wholes.get("mean_iou")))
         row += [_difference(study, entry, test), _NONE if test is None else _p(test.p_holm)]
         for name in structures:
             row += [_mean_sd(by_name.get(name, {}).get(metric)) for metric in ("dice", "hd95_mm", "nsd")]
@@ -117,6 +119,7 @@ def notes(study: Study) -> list[str]:
         "the mean: bootstrap over patients.",
         f"Against control: mean difference from {held}. p: Wilcoxon's signed-rank test over patients, adjusted after "
         "Holm for all pairs. Effect: matched-pairs rank-biserial correlation, positive where the first is better.",
+        "All measures of each: evaluations/NAME/report.html.",
         "Multiply-adds and activations of one patch, counted by the rule of models/counts.py. A pass is one network "
         "over the median case in a warm process of its own; its memory is what the process held beyond the loaded "
         "model. A case is a whole prediction, mirrored where the model allows it. Training is wall time of the run.",
