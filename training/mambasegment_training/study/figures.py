@@ -75,16 +75,15 @@ def _save(study: Study, path: Path, draw: Callable[[Study, Any], str | None]) ->
 
 def _bubbles(study: Study, figure: Any) -> str | None:
     """Multiply-adds against Dice; the area of a bubble is the number of parameters."""
-    figure.set_size_inches(7.5, 4.8)
+    figure.set_size_inches(9.5, 4.6)
     axes = figure.subplots()
     most = max(entry.parameters for entry in study.entries)
     for entry, color in _colored(study):
         x, y = (entry.multiply_adds or 0) / 1e9, _mean_dice(entry)
-        axes.scatter(x, y, s=60 + 1600 * entry.parameters / most, color=color, alpha=0.55, edgecolor=color)
-        axes.annotate(
-            f"{entry.name}\n{entry.parameters / 1e6:.2f} M", (x, y), xytext=(0, 0), textcoords="offset points",
-            ha="center", va="center", fontsize=8,
-        )  # fmt: skip
+        size = 60 + 1600 * entry.parameters / most
+        axes.scatter(x, y, s=size, color=color, alpha=0.5, edgecolor=color)
+        label = f"{entry.name}, {entry.parameters / 1e6:.2f} M"
+        axes.scatter([], [], s=70, color=color, alpha=0.7, label=label)  # of one size in the legend
     axes.set_xscale("log")
     for axis_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         axis_formatter("{x:g}")
@@ -92,13 +91,14 @@ def _bubbles(study: Study, figure: Any) -> str | None:
     axes.set_xlabel("multiply-adds of a patch, in 10⁹")
     axes.set_ylabel("mean Dice")
     axes.set_title("Area: number of parameters", fontsize=9, color="#666666")
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     _plain(axes)
     return None
 
 
 def _histogram(study: Study, figure: Any) -> str | None:
     """How many cases have which mean Dice, a row for each entry."""
-    figure.set_size_inches(7.5, 0.6 + 1.15 * len(study.entries))
+    figure.set_size_inches(7.5, 0.6 + 1.3 * len(study.entries))
     scores = {entry.name: _scores(entry) for entry in study.entries}
     everything = [value for values in scores.values() for value in values]
     if not everything:
@@ -110,7 +110,7 @@ def _histogram(study: Study, figure: Any) -> str | None:
         values = scores[entry.name]
         axes.hist(values, bins=bins, color=color, alpha=0.75)
         axes.axvline(float(np.mean(values)), color="#222222", linewidth=1.5)
-        axes.text(0.01, 0.92, entry.name, transform=axes.transAxes, va="top", fontsize=9)
+        axes.set_title(entry.name, loc="left", fontsize=9)
         axes.yaxis.get_major_locator().set_params(integer=True)
         _plain(axes)
     rows[-1].set_xlabel("mean Dice of a case; the line is their mean")
