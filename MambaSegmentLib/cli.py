@@ -30,6 +30,7 @@ from .fetching.cli import add_parsers as _add_fetching
 from .importing.cli import add_parser as _add_import
 from .openmp import let_waiting_threads_sleep
 from .progress import Progress
+from .review.cli import add_parser as _add_compare
 from .worker.cli import add_parser as _add_worker
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_segment(commands)
     _add_batch(commands)
     _add_models(commands)
+    _add_compare(commands)
     _add_doctor(commands)
     _add_demo(commands)
     _add_worker(commands)

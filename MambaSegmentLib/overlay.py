@@ -65,7 +65,13 @@ def write_overlay(
 
 
 def draw_overlay(
-    image: Volume, labels: Volume, segments: Sequence[SegmentInfo], *, title: str = "", note: str = ""
+    image: Volume,
+    labels: Volume,
+    segments: Sequence[SegmentInfo],
+    *,
+    title: str = "",
+    note: str = "",
+    focus: Volume | None = None,
 ) -> Image.Image:
     """Three planes through the centre of the segmentation, with a legend of names and volumes in mL.
 
@@ -73,11 +79,88 @@ def draw_overlay(
         image, labels: on one grid; labels hold integers, 0 is the background.
         segments: what to draw; other label values are left out.
         title, note: text above the planes, left and right.
+        focus: bool, what the planes go through and show the surroundings of, so that two pictures show the same
+            planes; None: the segments.
     Returns:
         An RGB picture, 1680 pixels wide.
     Raises:
         GeometryError: image and labels lie on different grids. ShapeError: labels that are no integers.
     """
+    cuts = _cuts(image, labels, segments, focus)
+    panels = [
+        (plane, cuts.voxels(plane), cuts.classes(plane), cuts.pixel_mm(plane))
+        for plane in _PLANES
+        if min(cuts.voxels(plane).shape) >= 2  # the edge of a single slice shows nothing
+    ]
+    sizes = _panel_sizes([(v.shape[0] * mm[0], v.shape[1] * mm[1]) for _, v, _, mm in panels])
+    volumes = volumes_ml(labels.array, labels.spacing_mm, [segment.value for segment in segments])
+    canvas = _canvas(sizes, len(segments), title, note)
+    left = _MARGIN_PX
+    for (plane, values, values_classes, pixel_mm), (width, height) in zip(panels, sizes, strict=True):
+        panel = _draw_panel(plane, values, values_classes, pixel_mm, (width, height), cuts.window, segments)
+        canvas.paste(panel, (left, _HEADER_PX))
+        left += width + _GAP_PX
+    _draw_legend(canvas, segments, volumes)
+    return canvas
+
+
+def draw_plane(
+    image: Volume,
+    labels: Volume,
+    segments: Sequence[SegmentInfo],
+    *,
+    size: tuple[int, int],
+    focus: Volume | None = None,
+) -> Image.Image:
+    """One plane alone: of the three of `draw_overlay` the one in which the focus is largest.
+
+    Args:
+        image, labels, segments, focus: as for `draw_overlay`.
+        size: pixels (width, height) of the picture.
+    Raises:
+        GeometryError, ShapeError: as `draw_overlay`.
+    """
+    cuts = _cuts(image, labels, segments, focus)
+    flat = [plane for plane in _PLANES if min(cuts.voxels(plane).shape) >= 2]
+    plane = max(flat or _PLANES, key=cuts.shown_mm2)
+    return _draw_panel(
+        plane, cuts.voxels(plane), cuts.classes(plane), cuts.pixel_mm(plane), size, cuts.window, segments
+    )
+
+
+# --- what is shown
+
+
+@dataclass(frozen=True, eq=False)
+class _Cuts:
+    """Planes through a turned image (S, P, L), and the window of its gray values."""
+
+    image: NDArray[np.generic]
+    labels: NDArray[np.generic]
+    drawn: NDArray[np.bool_]
+    spacing_mm: Sequence[float]
+    centre: Sequence[int]
+    box: tuple[slice, ...]
+    window: tuple[float, float]
+
+    def voxels(self, plane: _Plane) -> NDArray[np.generic]:
+        return _upright(plane, self.image[_cut(plane, self.centre, self.box)])
+
+    def classes(self, plane: _Plane) -> NDArray[np.generic]:
+        return _upright(plane, self.labels[_cut(plane, self.centre, self.box)])
+
+    def pixel_mm(self, plane: _Plane) -> tuple[float, float]:
+        row_mm, column_mm = (self.spacing_mm[axis] for axis in range(3) if axis != plane.axis)
+        return row_mm, column_mm
+
+    def shown_mm2(self, plane: _Plane) -> float:
+        """The area of the focus in the plane."""
+        row_mm, column_mm = self.pixel_mm(plane)
+        return int(np.count_nonzero(self.drawn[_cut(plane, self.centre, self.box)])) * row_mm * column_mm
+
+
+def _cuts(image: Volume, labels: Volume, segments: Sequence[SegmentInfo], focus: Volume | None) -> _Cuts:
+    """Raises: ShapeError, GeometryError, when the labels are no integers, or lie on another grid."""
     if not np.issubdtype(labels.array.dtype, np.integer):
         raise ShapeError(f"labels must be integers, but are {labels.array.dtype}; round and convert them first")
     if not image.same_grid(labels):
@@ -87,29 +170,9 @@ def draw_overlay(
     turn = turn_towards(image.direction, "LPS")
     voxels, classes = turn.apply(image.array), turn.apply(labels.array)
     spacing_mm = turn.permute(image.spacing_mm[::-1])
-    drawn = np.isin(classes, [segment.value for segment in segments])
+    drawn = np.isin(classes, [s.value for s in segments]) if focus is None else turn.apply(focus.array)
     centre, box = _field_of_view(drawn, spacing_mm)
-    window = _window(voxels[box])
-    panels = []
-    for plane in _PLANES:
-        cut = _cut(plane, centre, box)
-        if min(voxels[cut].shape) < 2:  # the edge of a single slice shows nothing
-            continue
-        row_mm, column_mm = (spacing_mm[axis] for axis in range(3) if axis != plane.axis)
-        panels.append((plane, _upright(plane, voxels[cut]), _upright(plane, classes[cut]), (row_mm, column_mm)))
-    sizes = _panel_sizes([(v.shape[0] * mm[0], v.shape[1] * mm[1]) for _, v, _, mm in panels])
-    volumes = volumes_ml(labels.array, labels.spacing_mm, [segment.value for segment in segments])
-    canvas = _canvas(sizes, len(segments), title, note)
-    left = _MARGIN_PX
-    for (plane, values, values_classes, pixel_mm), (width, height) in zip(panels, sizes, strict=True):
-        panel = _draw_panel(plane, values, values_classes, pixel_mm, (width, height), window, segments)
-        canvas.paste(panel, (left, _HEADER_PX))
-        left += width + _GAP_PX
-    _draw_legend(canvas, segments, volumes)
-    return canvas
-
-
-# --- what is shown
+    return _Cuts(voxels, classes, drawn, spacing_mm, centre, box, _window(voxels[box]))
 
 
 def _field_of_view(drawn: NDArray[np.bool_], spacing_mm: Sequence[float]) -> tuple[list[int], tuple[slice, ...]]:

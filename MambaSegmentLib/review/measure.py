@@ -24,7 +24,7 @@ def dice(predicted: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float | 
     Raises:
         ShapeError: the masks differ in shape or are not bool.
     """
-    _check_pair(predicted, reference)
+    check_pair(predicted, reference)
     for mask in (predicted, reference):
         if mask.dtype != np.bool_:
             raise ShapeError(f"masks must be bool, but are {mask.dtype}; compare labels with `labels == value`")
@@ -45,7 +45,7 @@ def dice_per_label(
     Raises:
         ShapeError: the arrays differ in shape or do not hold integers.
     """
-    _check_pair(predicted, reference)
+    check_pair(predicted, reference)
     in_predicted, in_reference = voxel_counts(predicted), voxel_counts(reference)
     same = voxel_counts(predicted[predicted == reference])
     if values is None:
@@ -66,7 +66,7 @@ def voxel_counts(labels: NDArray[np.integer], values: Iterable[int] | None = Non
     Raises:
         ShapeError: the array does not hold integers.
     """
-    _check_integers(labels)
+    check_integers(labels)
     found = {int(value): int(count) for value, count in zip(*np.unique(labels, return_counts=True), strict=True)}
     if values is None:
         return {value: count for value, count in found.items() if value != 0}
@@ -100,13 +100,23 @@ def voxel_volume_ml(spacing_mm: Sequence[float]) -> float:
     Raises:
         GeometryError: not three finite numbers above 0.
     """
+    return float(np.prod(check_spacing(spacing_mm))) / MM3_PER_ML
+
+
+def check_spacing(spacing_mm: Sequence[float]) -> tuple[float, float, float]:
+    """The same three lengths.
+
+    Raises:
+        GeometryError: not three finite numbers above 0.
+    """
     spacing = np.asarray(spacing_mm, dtype=float)
     if spacing.shape != (3,) or not np.all(np.isfinite(spacing)) or np.any(spacing <= 0):
         raise GeometryError(f"spacing_mm must be three lengths above 0 in millimetres, but is {tuple(spacing_mm)}")
-    return float(spacing.prod()) / MM3_PER_ML
+    return float(spacing[0]), float(spacing[1]), float(spacing[2])
 
 
-def _check_pair(predicted: NDArray[np.generic], reference: NDArray[np.generic]) -> None:
+def check_pair(predicted: NDArray[np.generic], reference: NDArray[np.generic]) -> None:
+    """Raises: ShapeError, when the arrays differ in shape."""
     if predicted.shape != reference.shape:
         raise ShapeError(
             f"predicted {predicted.shape} and reference {reference.shape} differ in shape; "
@@ -114,6 +124,7 @@ def _check_pair(predicted: NDArray[np.generic], reference: NDArray[np.generic]) 
         )
 
 
-def _check_integers(labels: NDArray[np.generic]) -> None:
+def check_integers(labels: NDArray[np.generic]) -> None:
+    """Raises: ShapeError, when the array does not hold integers."""
     if not np.issubdtype(labels.dtype, np.integer) and labels.dtype != np.bool_:
         raise ShapeError(f"labels must be integers, but are {labels.dtype}; round and convert them first")

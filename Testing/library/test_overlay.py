@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from MambaSegmentLib.errors import GeometryError, ImageError, ShapeError
-from MambaSegmentLib.overlay import WIDTH_PX, draw_overlay, write_overlay
+from MambaSegmentLib.overlay import WIDTH_PX, draw_overlay, draw_plane, write_overlay
 from MambaSegmentLib.segments import SegmentInfo
 from MambaSegmentLib.volume import Volume
 
@@ -129,3 +129,37 @@ def test_grids_and_labels_that_do_not_fit_are_refused():
         draw_overlay(image, Volume(labels.array, spacing_mm=(2, 1, 1)), [RED])
     with pytest.raises(ShapeError, match="integers"):
         draw_overlay(image, image, [RED])
+
+
+def _two_blobs() -> tuple[Volume, Volume, Volume]:
+    """A bright image, labels at one end, and what to look at at the other."""
+    image = np.random.default_rng(0).normal(100, 20, (40, 40, 40)).astype(np.float32)
+    labels, focus = np.zeros((40, 40, 40), np.uint8), np.zeros((40, 40, 40), bool)
+    labels[2:5, 2:5, 2:5] = 1
+    focus[30:34, 20:38, 28:30] = True
+    return Volume(image), Volume(labels), Volume(focus)
+
+
+def test_planes_go_through_the_focus_rather_than_the_segments():
+    image, labels, focus = _two_blobs()
+    nothing = labels.with_array(np.zeros_like(labels.array))
+    segments = [SegmentInfo(1, "blob", (1.0, 0.0, 0.0))]
+    seen = draw_overlay(image, labels, segments, focus=focus)
+    # the segment is drawn in none of the planes, but for its swatch in the legend
+    below = slice(0, seen.height - 60)
+    np.testing.assert_array_equal(
+        np.asarray(seen)[below], np.asarray(draw_overlay(image, nothing, segments, focus=focus))[below]
+    )
+    assert np.asarray(draw_overlay(image, labels, segments)).tolist() != np.asarray(seen).tolist()
+
+
+def test_a_plane_alone_is_the_one_that_shows_most_of_the_focus():
+    image, _, focus = _two_blobs()  # 4 x 18 x 2 voxels along K, J, I: most of it in a sagittal plane
+    segments = [SegmentInfo(1, "blob", (1.0, 0.0, 0.0))]
+    panel = draw_plane(image, focus.with_array(focus.array.astype(np.uint8)), segments, size=(200, 160), focus=focus)
+    assert panel.size == (200, 160)
+    red = np.asarray(panel)[..., 0].astype(int) - np.asarray(panel)[..., 1]
+    rows, columns = np.nonzero(red > 40)
+    assert np.ptp(columns) > 2 * np.ptp(rows)  # 18 mm along the patient's back, 4 mm upwards
+    with pytest.raises(GeometryError):
+        draw_plane(image, Volume(np.zeros((3, 3, 3), np.uint8)), segments, size=(10, 10))

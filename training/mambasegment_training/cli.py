@@ -15,6 +15,9 @@ from MambaSegmentLib.openmp import let_waiting_threads_sleep
 from MambaSegmentLib.progress import Progress
 
 from . import __version__
+from .evaluation.cli import add_parser as _add_evaluate
+from .study.cli import add_parser as _add_compare
+from .study.cli import add_queue_parser as _add_queue
 
 if TYPE_CHECKING:
     from .loop import FitResult
@@ -67,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_fit(commands)
     _add_export(commands)
     _add_collect(commands)
+    _add_evaluate(commands)
+    _add_compare(commands)
+    _add_queue(commands)
     _add_nnunet_plans(commands)
     return parser
 

@@ -24,7 +24,7 @@ _NOTE = "one pass of one fold (quality fast) over a volume of this size on the m
 
 
 def measure_cost(model: Path, device: str, sizes: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Measure a model file in a process of its own.
+    """Measure a model file, or a run folder, in a process of its own.
 
     Args:
         device: as for `choose_device`.

@@ -1,7 +1,7 @@
 """Time and memory of a model on volumes of noise: a process of its own, so that the peak is the model's.
 
-python -m mambasegment_training.cost_child MODEL DEVICE SIZES REPORT, where SIZES is a JSON list of (K, J, I) in
-ascending order and REPORT the JSON file to write.
+python -m mambasegment_training.cost_child MODEL DEVICE SIZES REPORT, where MODEL is a model file or a run folder, SIZES
+a JSON list of (K, J, I) in ascending order and REPORT the JSON file to write.
 """
 
 import json
@@ -22,12 +22,16 @@ from MambaSegmentLib.bundle import read_bundle
 from MambaSegmentLib.inference.predictor import Predictor
 from MambaSegmentLib.openmp import let_waiting_threads_sleep
 
+from .evaluation.subject import RunBundle
+from .trained_fold import read_folds
+
 _EVERY_S = 0.002
 
 
 def measure(model: Path, device: str, sizes: list[list[int]]) -> dict[str, Any]:
     """Seconds and bytes of one pass of the first fold for each size; the first pass, which compiles, is not timed."""
-    predictor = Predictor(read_bundle(model), device, quality="fast")
+    bundle = RunBundle(*read_folds([model])[:1]) if model.is_dir() else read_bundle(model)
+    predictor = Predictor(bundle, device, quality="fast")
     loaded_bytes = _memory_bytes(predictor.device)
     channels = len(predictor.manifest.channels)
     rng = np.random.default_rng(0)

@@ -14,6 +14,7 @@ from MambaSegmentLib.quality import QUALITIES
 from .card import Card, card_from_table, channels_of, read_card, segments_of
 from .measurements import Measurements, measure
 from .network import network_options, planned_patch_size
+from .rivals import refuse_rival
 from .run_folder import software_versions
 from .trained_fold import TrainedFold, mirror_axes_of, read_folds
 from .validate import Scores, lowest_per_label, mean_per_label, overall
@@ -89,9 +90,10 @@ def make_draft(
     if date is not None:
         _check_date(date)
     folds = read_folds([runs] if isinstance(runs, Path) else list(runs))
+    refuse_rival(folds[0].record.config.network.name)
     card = card_from_table(folds[0].record.config.card) if card_file is None else read_card(card_file)
     date = _check_date(date or _latest_date(folds))
-    manifest = _describe(card, folds[0], default_name)
+    manifest = describe(card, folds[0], default_name)
     chosen = choose_device(device)
     found = measure(manifest, folds, chosen, half=half, with_cost=with_cost)
     dice = {quality: _summary(manifest, found.pooled(quality)) for quality in QUALITIES}
@@ -107,7 +109,7 @@ def make_draft(
     return Draft(described, folds)
 
 
-def _describe(card: Card, fold: TrainedFold, default_name: str) -> Manifest:
+def describe(card: Card, fold: TrainedFold, default_name: str) -> Manifest:
     """All but the facts of the training."""
     config, dataset = fold.record.config, fold.dataset
     return Manifest(

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from MambaSegmentLib.errors import ConfigError, ShapeError
-from MambaSegmentLib.models import build_model
 from MambaSegmentLib.models.planned_patch import (
     enlarged_patch,
     follows_plan,
@@ -20,6 +19,7 @@ from .augment import seeded
 from .compat_nnunet import INSTALL
 from .config import TrainingConfig
 from .prepare import PreparedDataset
+from .rivals import build, is_rival, options_type, with_rival_input_size
 
 _INITIAL_WEIGHTS = 2  # purpose of random numbers; data.py has 0 and 1, loop.py 3
 
@@ -37,7 +37,7 @@ def build_network(dataset: PreparedDataset, config: TrainingConfig) -> nn.Module
         )
     options["activation_checkpointing"] = config.activation_checkpointing
     with seeded(np.random.SeedSequence((config.seed, _INITIAL_WEIGHTS))):
-        return build_model(config.network.name, options)
+        return build(config.network.name, options)
 
 
 def network_options(dataset: PreparedDataset, config: TrainingConfig) -> dict[str, Any]:
@@ -47,9 +47,10 @@ def network_options(dataset: PreparedDataset, config: TrainingConfig) -> dict[st
         ConfigError: a network that needs more than the data and the plan can tell.
     """
     name, plan = config.network.name, dataset.plan.to_json()
+    kind = options_type(name)
     given = {"in_channels": len(dataset.channels), "num_classes": dataset.output_count, **config.network.options}
     try:
-        options = planned_options(name, given, plan)
+        options = planned_options(name, given, plan, kind)
     except ConfigError as problem:
         if dataset.plan.flat:
             advice = "the data set holds single slices: set spatial_dims to 2"
@@ -59,7 +60,8 @@ def network_options(dataset: PreparedDataset, config: TrainingConfig) -> dict[st
                 "prepare` again; or give them all in network.options"
             )
         raise ConfigError(f"{problem}; {advice}") from problem
-    return with_input_size(name, options, planned_patch(name, given, plan), config.data.patch_size)
+    complete = with_rival_input_size if is_rival(name) else with_input_size
+    return complete(name, options, planned_patch(name, given, plan, kind), config.data.patch_size)
 
 
 def patch_size_of(network: nn.Module, dataset: PreparedDataset, config: TrainingConfig) -> tuple[int, ...]:
@@ -74,7 +76,7 @@ def patch_size_of(network: nn.Module, dataset: PreparedDataset, config: Training
     structure: Any = network
     dims = structure.config.spatial_dims
     name, given = config.network.name, config.network.options
-    planned = planned_patch(name, given, dataset.plan.to_json())
+    planned = planned_patch(name, given, dataset.plan.to_json(), options_type(name))
     patch = config.data.patch_size or enlarged_patch(network, planned)
     if dataset.plan.flat and dims == 3:
         raise ConfigError(f"the data set holds single slices, and {structure.architecture_name} here takes volumes")
@@ -87,7 +89,7 @@ def patch_size_of(network: nn.Module, dataset: PreparedDataset, config: Training
     try:
         structure.check_input(torch.empty(1, len(dataset.channels), *patch, device="meta"))
     except ShapeError as problem:
-        if config.data.patch_size is None or not follows_plan(name, given):
+        if config.data.patch_size is None or not follows_plan(name, given, options_type(name)):
             raise
         sizes = ",".join(map(str, patch))
         raise ShapeError(
@@ -99,7 +101,7 @@ def patch_size_of(network: nn.Module, dataset: PreparedDataset, config: Training
 def planned_patch_size(dataset: PreparedDataset, config: TrainingConfig) -> tuple[int, ...]:
     """`patch_size_of` the network that the configuration names, which is not built for it."""
     with torch.device("meta"):
-        return patch_size_of(build_model(config.network.name, network_options(dataset, config)), dataset, config)
+        return patch_size_of(build(config.network.name, network_options(dataset, config)), dataset, config)
 
 
 class HeldStill:
