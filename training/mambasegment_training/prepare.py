@@ -89,6 +89,7 @@ def prepare(
     patient_pattern: str | None = None,
     label_names: Mapping[int, str] | None = None,
     renumber: bool = False,
+    ignore_other_segments: bool = False,
     validation_fraction: float = 0.2,
     validation_cases: Sequence[str] = (),
     splits_file: Path | None = None,
@@ -104,9 +105,9 @@ def prepare(
     Args:
         source: a data set as `find_dataset` knows it.
         profile: name of one of `PROFILES`, whose data set it is instead; it knows patients and labels itself.
-        label_names: for a data set that does not name its labels; value -> name. Of files that name their segments,
-            those that are kept.
+        label_names: for a data set that does not name its labels; value -> name.
         renumber: close gaps between label values; names go with the stored values.
+        ignore_other_segments: in files that name their segments, leave out those that `label_names` does not name.
         validation_fraction: of the first fold; a fraction of 0.2 makes five folds.
         validation_cases, splits_file: instead of drawn folds; the file is one as nnU-Net's splits_final.json.
         wishes: of the preprocessing; the rest follows from the data.
@@ -119,7 +120,12 @@ def prepare(
     """
     folds: tuple[Split, ...] | None = None
     if profile is None:
-        dataset = understand(find_dataset(source, patient_pattern), label_names, renumber=renumber)
+        dataset = understand(
+            find_dataset(source, patient_pattern),
+            label_names,
+            renumber=renumber,
+            ignore_other_segments=ignore_other_segments,
+        )
     else:
         if patient_pattern is not None or label_names is not None or renumber:
             raise ConfigError(
