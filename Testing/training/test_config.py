@@ -34,6 +34,10 @@ def test_network_options_are_passed_on_as_they_are():
     assert config.network.options == {"mixer": "spm", "blocks_down": [1, 2]}
 
 
+def test_none_in_a_file_of_a_language_without_it():
+    assert config_from_json({"optimizer": {"gradient_clip": "none"}}).optimizer.gradient_clip is None
+
+
 def test_a_fold_is_a_number_or_all():
     assert load_config(None, ["fold=3"]).fold == 3
     assert load_config(None, ["fold=all"]).fold == "all"

@@ -177,19 +177,6 @@ def test_stopped_within_a_validation_and_resumed(whole_run, prepared, tiny_confi
     assert records[0] == records[1]
 
 
-def test_halves_of_a_batch_give_its_gradients(prepared, tiny_config, tmp_path):
-    """Two batches of one, accumulated, against one of two: the same samples, so the same losses but for rounding."""
-    losses, optimizer = (
-        [],
-        {"name": "sgd", "learning_rate": 1e-2},
-    )  # Adam divides by gradients, and so enlarges rounding
-    for name, data in (("one", {"batch_size": 2}), ("two", {"batch_size": 1, "accumulate": 2})):
-        fit(prepared.folder, tmp_path / name, tiny_config(data=data, epochs=2, optimizer=optimizer), device="cpu")
-        losses.append([entry["loss"] for entry in read_records(tmp_path / name / "metrics.jsonl")])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    assert losses[0] != losses[1]
-
-
 def test_early_stop(prepared, tiny_config, tmp_path):
     """With a learning rate that changes nothing the first validation stays the best, and two more end the run."""
     config = tiny_config(
@@ -314,3 +301,25 @@ def test_only_matrices_and_kernels_decay():
 def test_sgd_has_nesterov_momentum():
     group = build_optimizer(OptimizerConfig(name="sgd", momentum=0.8), nn.Linear(2, 2)).param_groups[0]
     assert (group["momentum"], group["nesterov"]) == (0.8, True)
+
+
+def test_regions_are_trained_and_scored(prepared, tiny_config, tmp_path):
+    """Of a data set whose outputs overlap; deep supervision and validation in one go."""
+    work = tmp_path / "work"
+    shutil.copytree(prepared.folder, work)
+    content = json.loads((work / "dataset.json").read_text(encoding="utf-8"))
+    regions = [{"name": "both", "labels": [1, 2], "value": 1}, {"name": "white box", "labels": [2], "value": 2}]
+    (work / "dataset.json").write_text(json.dumps(content | {"regions": regions}), encoding="utf-8")
+    unet = {"spatial_dims": 3, "features_per_stage": [8, 8, 8], "kernel_sizes": 3, "strides": [1, 2, 2]}
+    config = tiny_config(
+        network={"name": "resenc_unet", "options": unet},
+        data={"batch_size": 1, "patch_size": [16, 16, 12]},
+        loss={"deep_supervision": True},
+        optimizer={"learning_rate": 1e-2},
+        epochs=4,
+        steps_per_epoch=8,
+    )
+    fit(work, tmp_path / "run", config, device="cpu")
+    records = read_records(tmp_path / "run" / "metrics.jsonl")
+    assert set(records[-1]["dice"]) == {"both", "white box", "mean"}
+    assert records[-1]["dice"]["both"] > 0.5  # bright boxes on a dark ground are soon found

@@ -4,6 +4,7 @@
 vectors in the developers' reference data; the tests marked by the fixture `shared` compare all of them.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from mambasegment_training.losses import (
     build_loss,
     sum_over_regions,
 )
+from torch import Tensor
 
 from MambaSegmentLib.errors import ConfigError, ShapeError
 
@@ -374,3 +376,85 @@ def test_deep_supervision_needs_a_list_of_the_right_length():
     for wrong in (logits, [logits], [logits] * 3):
         with pytest.raises(ShapeError):
             loss(wrong, labels)
+
+
+REGIONS = ((1, 2), (2,))  # a tumour with its core
+
+
+def overlapping() -> tuple[Tensor, Tensor]:
+    """Logits of two regions and labels 0, 1, 2 on four voxels."""
+    logits = torch.tensor([[[2.0, 1.0, -1.0, 0.5]], [[-2.0, 0.0, 3.0, 0.5]]], dtype=torch.float64)
+    return logits.permute(1, 0, 2).reshape(1, 2, 1, 4), torch.tensor([[[[0, 1, 2, 0]]]])
+
+
+def test_regions_that_overlap_are_yes_or_no_each():
+    """By hand: truth of the tumour 0 1 1 0, of the core 0 0 1 0; mean binary cross-entropy plus 1 - mean Dice."""
+    logits, labels = overlapping()
+    p, truth = logits.sigmoid()[0, :, 0], torch.tensor([[0.0, 1, 1, 0], [0, 0, 1, 0]], dtype=torch.float64)
+    entropy = -(truth * p.log() + (1 - truth) * (1 - p).log()).mean()
+    dice = ((2 * (p * truth).sum(1) + 1e-5) / (p.sum(1) + truth.sum(1) + 1e-5)).mean()
+    torch.testing.assert_close(build_loss("dice_ce", label_regions=REGIONS)(logits, labels), entropy + 1 - dice)
+
+
+@pytest.mark.parametrize("name", ["dice_ce", "rs_tversky", "arsl", "focal", "dice_focal"])
+def test_every_loss_takes_regions_and_leaves_ignored_voxels_out(name):
+    pytest.importorskip("monai")
+    more = {"regions_per_axis": (1, 2)} if name in ("rs_tversky", "arsl") else {}
+    loss = build_loss(name, label_regions=REGIONS, ignore_label=3, **more)
+    logits, labels = overlapping()
+    labels[..., 3] = 3
+    logits = logits.clone().requires_grad_()
+    value = loss(logits, labels)
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert torch.isfinite(value)
+    assert torch.all(gradient[..., 3] == 0)
+    assert torch.all(gradient[..., :2] != 0)
+
+
+def test_as_many_outputs_as_regions():
+    logits, labels = overlapping()
+    with pytest.raises(ShapeError, match="the data has 3 regions"):
+        build_loss("dice_ce", label_regions=(*REGIONS, (1,)))(logits, labels)
+
+
+def test_focal_loss_by_hand():
+    """MONAI's, against (1 - p)^gamma times the cross-entropy of the true class; gamma 0 is the cross-entropy."""
+    pytest.importorskip("monai")
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 3, (2, 1, 4, 5), generator=generator)
+    p = logits.softmax(1).gather(1, labels)
+    for gamma in (1.5, 0.0):
+        expected = (-((1 - p) ** gamma) * p.log()).mean().float()
+        torch.testing.assert_close(build_loss("focal", focal_gamma=gamma)(logits, labels), expected)
+    labels[0] = 9
+    expected = (-((1 - p[1]) ** 2) * p[1].log()).mean().float()
+    torch.testing.assert_close(build_loss("focal", ignore_label=9)(logits, labels), expected)
+
+
+def test_focal_without_monai(monkeypatch):
+    monkeypatch.setitem(sys.modules, "monai.losses", None)  # what Python keeps of a package that cannot be imported
+    with pytest.raises(ConfigError, match=r"`pip install --no-deps monai`"):
+        build_loss("dice_focal")
+
+
+def test_dice_with_squares_and_background():
+    """Mamba-UNet's: 1 - (2 sum(p g) + e) / (sum(p^2) + sum(g^2) + e) over all classes, the batch as one."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 3, (2, 1, 4, 5), generator=generator)
+    p, g = logits.softmax(1), torch.nn.functional.one_hot(labels[:, 0], 3).permute(0, 3, 1, 2).double()
+    ratios = (2 * (p * g).sum((0, 2, 3)) + 1e-5) / ((p * p).sum((0, 2, 3)) + g.sum((0, 2, 3)) + 1e-5)
+    expected = 0.5 * (CrossEntropyLoss()(logits, labels) + 1 - ratios.mean())
+    loss = build_loss("dice_ce", batch_dice=True, dice_background=True, dice_squared=True, scale=0.5)
+    torch.testing.assert_close(loss(logits, labels), expected)
+
+
+def test_fixed_weights_of_the_region_term():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 3, (2, 1, 4, 5), generator=generator)
+    options = {"region_weights": "fixed", "alpha": 0.3, "beta": 0.7}
+    term = RegionTverskyLoss((2, 2), adaptive=False, alpha=0.3, beta=0.7, batch_dice=False)
+    value = build_loss("arsl", regions_per_axis=(2, 2), **options)(logits, labels)
+    torch.testing.assert_close(value, CrossEntropyLoss()(logits, labels) + term(logits, labels))

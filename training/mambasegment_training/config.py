@@ -133,9 +133,10 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         require(value in arguments, name, value, "one of " + ", ".join(map(str, arguments)))
         return value
     if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
         kinds = [argument for argument in arguments if argument is not type(None)]
+        # TOML has no word for nothing
+        if len(kinds) < len(arguments) and (value is None or (value == "none" and str not in kinds)):
+            return None
         words = [word for kind in kinds if typing.get_origin(kind) is Literal for word in typing.get_args(kind)]
         if value in words:
             return value

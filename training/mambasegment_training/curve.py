@@ -12,6 +12,7 @@ from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.files import atomic_path
 
 _LOSS, _MEAN = "#1f4e79", "#b3472b"
+_LABELS = ("#d9a441", "#5a9e6f", "#8a6fb0", "#5fa8c4", "#c77ba0", "#8f8f4b", "#a0764f", "#7a7a7a")
 
 
 def draw_curve(records: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -39,21 +40,18 @@ def draw_curve(records: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _draw_dice(axes: Any, scored: Sequence[Mapping[str, Any]]) -> None:
-    """The mean in bold, the labels in grey with their names at their last value."""
+    """The mean in bold; the labels, where there are several and not too many to tell apart, with a legend."""
     labels = [label for label in scored[-1]["dice"] if label != "mean"]
-    for label in labels if len(labels) > 1 else ():
+    for number, label in enumerate(labels if 1 < len(labels) <= len(_LABELS) else ()):
         points = [(entry["epoch"], entry["dice"][label]) for entry in scored if entry["dice"].get(label) is not None]
-        axes.plot(*_columns(points), color="0.55", linewidth=0.9)
-        if points and len(labels) <= 8:
-            axes.annotate(
-                label, points[-1], xytext=(-4, 4), textcoords="offset points", fontsize=7, color="0.35", ha="right"
-            )
+        axes.plot(*_columns(points), color=_LABELS[number], linewidth=1.1, label=label)
     means = [(entry["epoch"], entry["dice"]["mean"]) for entry in scored]
-    axes.plot(*_columns(means), color=_MEAN, linewidth=1.8, marker="o", markersize=3.5)
+    axes.plot(*_columns(means), color=_MEAN, linewidth=1.8, marker="o", markersize=3.5, label="mean")
+    axes.legend(loc="center right", fontsize=8, framealpha=0.8, edgecolor="none")
     epoch, best = max(means, key=lambda point: point[1])
     axes.set_title(f"best mean Dice {best:.4f} in epoch {epoch}", fontsize=10, loc="left")
     axes.set_ylim(0, 1.02)
-    axes.set_ylabel("validation Dice (mean in bold)", color=_MEAN)
+    axes.set_ylabel("validation Dice", color=_MEAN)
     axes.tick_params(axis="y", colors=_MEAN)
     axes.spines[["top", "left"]].set_visible(False)
 

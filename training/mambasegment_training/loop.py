@@ -173,11 +173,12 @@ class _Trainer:
 
     def _steps(self, batches: Any, journal: SilentJournal, cancel: CancelToken) -> None:
         """The loop proper, to the end of the training or until it is asked to stop."""
-        state, config, clock = self.state, self.config, _Clock()
+        state, config, parts, clock = self.state, self.config, self.parts, _Clock()
         for batch in batches:
             self.rate = self._rate_at(state.step)
-            seed_network(self.parts.device, config.seed, state.step, self.ranks.rank)
-            self.parts.stepper.take(batch, self.rate, journal.say)
+            batch = parts.sampler.finished(batch, state.step, parts.device)
+            seed_network(parts.device, config.seed, state.step, self.ranks.rank)
+            parts.stepper.take(batch, self.rate, journal.say)
             step_s = clock.lap_s()
             state.elapsed_s += step_s
             journal.step(state, self._seconds_left())

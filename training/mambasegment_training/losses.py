@@ -66,7 +66,8 @@ class CrossEntropyLoss(_Loss):
 
 
 class FocalLoss(_Loss):
-    """Cross-entropy that weighs a voxel by (1 - p(truth))^gamma, so that the hard ones count; by MONAI.
+    """Cross-entropy that weighs a voxel by (1 - p(truth))^gamma, so that the hard ones count; by MONAI, in
+    float32 whatever the logits are.
 
     Args:
         gamma: 0 is the plain cross-entropy.

@@ -16,6 +16,7 @@ from torch.utils.data import Sampler as TorchSampler
 from .augment import Augmentation
 from .config import TrainingConfig
 from .data import CaseStore, case_at, cut_patch, sample_seed
+from .device_augment import DeviceAugmentation
 
 _AHEAD = 3  # batches made before they are asked for
 
@@ -38,21 +39,45 @@ class Sampler:
         self._own = config.data.batch_size * config.data.accumulate
         self._all, self._first = self._own * size, self._own * rank
         self._augmentation = Augmentation(config.augment, patch_size)
+        self._later = (
+            DeviceAugmentation(config.augment, patch_size)
+            if config.augment.enabled and config.augment.on_device
+            else None
+        )
         self._slices = len(patch_size) == 2
         flat = (1,) if self._slices else ()
         self._cut_size, self._source_size = (*flat, *patch_size), (*flat, *self._augmentation.source_size)
 
     def batch(self, step: int) -> Batch:
-        """Images float32 (B, C, *patch) and labels int64 (B, 1, *patch) of optimiser step `step`, in this process."""
-        first = step * self._all + self._first
-        samples = [self._sample(position) for position in range(first, first + self._own)]
+        """Images float32 (B, C, *patch) and labels int64 (B, 1, *patch) of optimiser step `step`, in this process.
+
+        With `augment.on_device` they are larger, what `finished` takes.
+        """
+        samples = [self._sample(position) for position in self._positions(step)]
         images, labels = zip(*samples, strict=True)
         return torch.stack(images), torch.stack(labels).long()
 
+    def finished(self, batch: Batch, step: int, device: torch.device) -> Batch:
+        """The batch on the device of the network, changed there where it was not before."""
+        images, labels = (tensor.to(device, non_blocking=True) for tensor in batch)
+        if self._later is None:
+            return images, labels
+        seeds = [self._seeds(position)[1] for position in self._positions(step)]
+        changed = [self._later(*sample) for sample in zip(images, labels, seeds, strict=True)]
+        return torch.stack([image for image, _ in changed]), torch.stack([truth for _, truth in changed])
+
+    def _positions(self, step: int) -> range:
+        first = step * self._all + self._first
+        return range(first, first + self._own)
+
+    def _seeds(self, position: int) -> list[np.random.SeedSequence]:
+        """Of the place of the patch, and of its changes."""
+        epoch, index = divmod(position, self._config.steps_per_epoch * self._all)
+        return sample_seed(self._config.seed, epoch, index).spawn(2)
+
     def _sample(self, position: int) -> Batch:
         config = self._config
-        epoch, index = divmod(position, config.steps_per_epoch * self._all)
-        cut_seed, augment_seed = sample_seed(config.seed, epoch, index).spawn(2)
+        cut_seed, augment_seed = self._seeds(position)
         case = self._store[self._store.identifiers[case_at(position, len(self._store), config.seed)]]
         image, labels = cut_patch(
             case,
@@ -64,7 +89,19 @@ class Sampler:
         )
         if self._slices:
             image, labels = image[:, 0], labels[0]
+        if self._later is not None:
+            size = self._source_size[-labels.ndim :]
+            return _padded(torch.from_numpy(image), size), _padded(torch.from_numpy(labels)[None], size)
         return self._augmentation(image, labels, augment_seed)
+
+
+def _padded(array: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    """With zeros to (C, *size); voxel n // 2 stays voxel n // 2."""
+    margins: list[int] = []
+    for extent, wanted in zip(reversed(array.shape[1:]), reversed(size), strict=True):
+        before = wanted // 2 - extent // 2
+        margins += [before, wanted - extent - before]
+    return torch.nn.functional.pad(array, margins)
 
 
 def feed(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-_STEP = 3  # purpose of random numbers; data.py has 0 and 1, network.py 2, device_augment.py 4
+_STEP = 3  # purpose of random numbers; data.py has 0 and 1, network.py 2
 
 
 def seed_network(device: torch.device, seed: int, step: int, rank: int = 0) -> None:
