@@ -133,6 +133,7 @@ def _add_export(commands: Any) -> None:
 def _prepare(arguments: argparse.Namespace) -> None:
     from .fingerprint import Wishes
     from .prepare import prepare
+    from .profiles import profile_named
 
     dataset = prepare(
         arguments.dataset,
@@ -161,6 +162,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
     folds = f"the first of {len(dataset.folds)} folds has " if len(dataset.folds) > 1 else ""
     print(f"{folds}{len(split.train)} cases for training, {len(split.validation)} for validation in {arguments.output}")
     print(f"look at {arguments.output / 'report.html'} before training")
+    for recipe in profile_named(arguments.profile).recipes if arguments.profile else ():
+        print(recipe.command(arguments.output))
     print(f"labels {dataset.labels}, patch {dataset.patch_size}, preprocessing {dataset.preprocessing.to_json()}")
 
 
