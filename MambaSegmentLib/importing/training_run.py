@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from ..errors import BundleError, ConfigError
-from ..manifest import Channel
+from ..manifest import Channel, Region
 from ..models import build_model
-from ..models.planned_patch import enlarged_patch, with_input_size
+from ..models.planned_patch import enlarged_patch, planned_options, planned_patch, with_input_size
 from ..preprocess import PreprocessingSpec
 from ..segments import SegmentInfo
 from .dataset_json import DatasetFacts, segments_of
@@ -73,13 +73,15 @@ def _model(
         Channel(**entry) for entry in card.get("channels") or [{"name": name} for name in work["channels"]]
     )
     augment = config.get("augment") or {}
-    given = {"in_channels": len(work["channels"]), "num_classes": len(segments) + 1, **(network.get("options") or {})}
+    regions = tuple(Region.from_json(region) for region in work.get("regions") or ())
+    dataset = DatasetFacts(channels, segments, regions, work.get("ignore_label"))
+    given = {"in_channels": len(channels), "num_classes": dataset.outputs, **(network.get("options") or {})}
     options, patch_size = _for_its_patch(network["name"], given, config, work)
     return ForeignModel(
         name=plain_name(str(card.get("name") or path.name)),
         architecture=network["name"],
         options=options,
-        dataset=DatasetFacts(channels, segments, (), work.get("ignore_label")),
+        dataset=dataset,
         preprocessing=PreprocessingSpec.from_json(work["preprocessing"]),
         patch_size=patch_size,
         folds={"0": weights},
@@ -97,8 +99,9 @@ def _for_its_patch(
     name: str, options: Mapping[str, Any], config: Mapping[str, Any], work: Mapping[str, Any]
 ) -> tuple[dict[str, Any], tuple[int, ...]]:
     """All options of the network, and the patch that it was trained on: chosen, or planned and enlarged."""
-    planned, chosen = work["plan"]["patch_size"], (config.get("data") or {}).get("patch_size")
-    complete = with_input_size(name, options, planned, chosen)
+    plan, chosen = work["plan"], (config.get("data") or {}).get("patch_size")
+    planned = planned_patch(name, options, plan)
+    complete = with_input_size(name, planned_options(name, options, plan), planned, chosen)
     with torch.device("meta"):
         network = build_model(name, complete)
     return complete, tuple(chosen or enlarged_patch(network, planned))

@@ -1,4 +1,9 @@
-"""The patch that a network is trained on where nobody chose one, and the option of a network that follows from it."""
+"""What a training plan decides about a network where nobody chose: its patch, its stages, and what follows from both.
+
+A plan is the object `plan` of a work folder's dataset.json: `patch_size` (K, J, I), where K is 1 if all cases are
+single slices, and `topologies`, an object "2d" and one "3d", each a patch and stages as nnU-Net plans them, if it was
+there to plan.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -7,7 +12,56 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import ConfigError
 from .registry import architecture_named, build_model
+
+STAGES = ("features_per_stage", "kernel_sizes", "strides")
+
+
+def follows_plan(name: str, given: Mapping[str, Any]) -> bool:
+    """Whether the network has stages that the options leave open."""
+    return any(option in _options_of(name) and option not in given for option in STAGES)
+
+
+def dimensions(name: str, options: Mapping[str, Any]) -> int:
+    """Of the network: an option, its default, or a fixed number."""
+    return int(options.get("spatial_dims", getattr(architecture_named(name).config, "spatial_dims", 3)))
+
+
+def planned_options(name: str, given: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The given options, and those that the plan has for what they leave open.
+
+    Raises:
+        ConfigError: the plan has no stages of the network's dimensions.
+    """
+    options = dict(given)
+    if plan["patch_size"][0] == 1 and "spatial_dims" in _options_of(name):
+        options.setdefault("spatial_dims", 2)
+    if follows_plan(name, given):
+        dims = dimensions(name, options)
+        topology = _topology(plan, dims)
+        if topology is None:
+            raise ConfigError(f"{name} takes {', '.join(STAGES)} from the plan, which has none of {dims} dimensions")
+        options = {option: topology[option] for option in STAGES} | options
+    return options
+
+
+def planned_patch(name: str, given: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[int, ...]:
+    """The patch whose stages the network has; for others, one that most networks' multiples divide."""
+    flat = {"spatial_dims": 2} if plan["patch_size"][0] == 1 and "spatial_dims" in _options_of(name) else {}
+    dims = dimensions(name, flat | dict(given))
+    topology = _topology(plan, dims)
+    if topology is not None and (dims == 2 or follows_plan(name, given)):
+        return tuple(topology["patch_size"])
+    return tuple(plan["patch_size"][-dims:])
+
+
+def _topology(plan: Mapping[str, Any], dims: int) -> Mapping[str, Any] | None:
+    return (plan.get("topologies") or {}).get(f"{dims}d")
+
+
+def _options_of(name: str) -> set[str]:
+    return {field.name for field in fields(architecture_named(name).config)}
 
 
 def enlarged_patch(network: nn.Module, planned: Sequence[int]) -> tuple[int, ...]:
@@ -32,8 +86,7 @@ def with_input_size(
     Raises:
         ConfigError: as `build_model`.
     """
-    asked = {field.name for field in fields(architecture_named(name).config)}
-    if "input_size" not in asked or "input_size" in options:
+    if "input_size" not in _options_of(name) or "input_size" in options:
         return dict(options)
     with torch.device("meta"):
         same_sizes = build_model("umamba_bot", options)  # of both kinds of U-Mamba, but for where Mamba is

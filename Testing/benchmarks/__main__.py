@@ -15,7 +15,7 @@ import torch
 import MambaSegmentLib
 from MambaSegmentLib.files import atomic_path
 
-from . import cases, click, directions, engine, networks, scan, training_step
+from . import cases, click, directions, engine, networks, scan, training, training_step
 
 PARTS: dict[str, Callable[[], Any]] = {
     "scan": scan.run,
@@ -25,6 +25,7 @@ PARTS: dict[str, Callable[[], Any]] = {
     "click": click.run,
     "networks": networks.run,
     "engine": engine.run,
+    "training": training.run,
 }
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 
@@ -100,6 +101,8 @@ def table(result: dict[str, Any]) -> str:
         lines += networks.table(result["networks"])
     if "engine" in result:
         lines += engine.table(result["engine"])
+    if "training" in result:
+        lines += training.table(result["training"])
     return "\n".join(lines) + "\n"
 
 

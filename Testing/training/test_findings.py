@@ -126,3 +126,11 @@ def test_an_inverted_image_stands_out(facts):
     facts[CASES[5]] = replace(facts[CASES[5]], intensity_facts=(IntensityFacts(50.0, 10.0, 20.0, 112.0),))
     finding = only(faults(facts), "unusual intensities")
     assert f"the mean of the labelled voxels in channel 'T1' is -3 in {CASES[5]}" in finding.message
+
+
+def test_labels_are_not_missed_while_cases_cannot_be_read(facts):
+    """The one that cannot be read may have them; what is wrong with the others is said all the same."""
+    cases = tuple(RawCase(case, case, (), None) for case in (*facts, "unreadable"))
+    facts[CASES[3]] = replace(facts[CASES[3]], label_voxels={0: 1000})
+    found = find_faults(RawDataset("set", ("T1",), None, None, cases), facts, {**LABELS, 3: "lesion"}, (FOLD,))
+    assert only(found, "empty labels").cases == (CASES[3],)

@@ -31,7 +31,9 @@ def test_the_most_frequent_orientation_wins():
 def test_spacing_is_the_median_along_the_turned_axes():
     # the sagittal case has K along x, so that its 2.5 mm belong to the I axis of the others
     cases = [facts((1.0, 1.0, 2.0)), facts((1.0, 1.0, 3.0)), facts((2.5, 1.0, 1.0), direction=SAGITTAL)]
-    assert decide_preprocessing(dataset(), cases).spacing_mm == (1.0, 1.0, 2.5)
+    spec = decide_preprocessing(dataset(), cases)
+    assert (spec.axis_order, spec.spacing_mm) == ((2, 0, 1), (2.5, 1.0, 1.0))  # slices across the thick axis
+    assert decide_preprocessing(dataset(), [facts((1.0, 1.0, 1.005))]).axis_order == (0, 1, 2)
 
 
 def test_thick_slices_take_the_tenth_percentile():

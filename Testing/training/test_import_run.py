@@ -45,9 +45,20 @@ ENC = {"features_per_stage": [4, 4], "kernel_sizes": 3, "strides": [1, 2], "spat
 DAGGER = {"dims": [4, 8, 16, 32], "encoder_depths": [1, 1, 1, 1], "decoder_depths": [1, 1, 1], "d_state": 4}
 
 
-@pytest.mark.parametrize(("name", "options"), [("umamba_enc", ENC), ("swin_umamba_d", DAGGER)])
-def test_a_run_of_slices_whose_patch_nobody_chose(name, options, prepared, tmp_path):
-    """The planned patch has three sizes, and none is a multiple of 32."""
+PLANNED = {"spatial_dims": 2}  # stages of the plan
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "patch"),
+    [
+        ("umamba_enc", ENC, (14, 10)),
+        ("umamba_enc", PLANNED, (14, 10)),
+        ("resenc_unet", {}, (12, 14, 10)),
+        ("swin_umamba_d", DAGGER, (32, 32)),
+    ],
+)
+def test_a_run_whose_patch_nobody_chose(name, options, patch, prepared, tmp_path):
+    """It is the planned one of the network's dimensions, enlarged to its multiples."""
     short = {"epochs": 1, "steps_per_epoch": 1, "augment": {"mirror_axes": []}, "data": {"batch_size": 1}}
     config = config_from_json(TINY | short | {"network": {"name": name, "options": options}})
     fit(prepared.folder, tmp_path / "run", config, device="cpu")
@@ -55,7 +66,7 @@ def test_a_run_of_slices_whose_patch_nobody_chose(name, options, prepared, tmp_p
     output = tmp_path / "imported.safetensors"
     assert main(["models", "import", str(tmp_path / "run"), "-o", str(output), "--quiet"]) == 0
     imported, exported = read_bundle(output).manifest, read_bundle(tmp_path / "exported.safetensors").manifest
-    assert imported.patch_size == exported.patch_size == ((32, 32) if name == "swin_umamba_d" else (16, 16))
+    assert imported.patch_size == exported.patch_size == patch
     assert imported.architecture_options == exported.architecture_options
 
 

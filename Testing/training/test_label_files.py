@@ -51,6 +51,20 @@ def test_segments_that_cannot_be_labels(tmp_path, masks, message):
         read_labels(tmp_path / "a.seg.nrrd", IMAGE, WANTED)
 
 
+def test_other_segments_can_be_left_out(tmp_path):
+    write_seg_nrrd(tmp_path / "a.seg.nrrd", {"liver": LIVER, "body": LIVER | SPLEEN})
+    labels = read_labels(tmp_path / "a.seg.nrrd", IMAGE, WANTED, ignore_others=True)
+    np.testing.assert_array_equal(labels.array, LIVER)
+
+
+def test_a_segmentation_on_another_grid_of_the_same_size(tmp_path):
+    """Half a voxel beside: it keeps its grid, for the caller to refuse."""
+    beside = np.eye(4)
+    beside[0, 3] = 0.5
+    write_seg_nrrd(tmp_path / "a.seg.nrrd", {"liver": LIVER}, beside)
+    assert not read_labels(tmp_path / "a.seg.nrrd", IMAGE, WANTED).same_grid(IMAGE, 0.1)
+
+
 def test_a_damaged_segmentation(tmp_path):
     (tmp_path / "a.seg.nrrd").write_bytes(b"NRRD0004\n")
     with pytest.raises(ImageError, match="cannot read"):

@@ -95,6 +95,11 @@ def test_a_given_patch_is_kept(patch_of):
         ({"network": VSS, "augment": {"mirror_axes": [2]}}, ConfigError, "holds 2; the axes of this patch are 0 to 1"),
         ({"network": VSS, "data": {"patch_size": [32, 48]}}, ShapeError, "each must be a multiple of 32"),
         ({"data": {"patch_size": [16, 15, 16]}}, ShapeError, "each must be a multiple of 2"),
+        (
+            {"network": {"name": "resenc_unet", "options": {}}, "data": {"patch_size": [16, 15, 16]}},
+            ShapeError,
+            "a multiple of .* or let `mambatrain prepare --patch-size 16,15,16` plan the network for it",
+        ),
     ],
 )
 def test_a_patch_that_does_not_fit_is_refused(patch_of, changes, error, message):

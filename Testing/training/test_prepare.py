@@ -80,6 +80,15 @@ def test_a_case_of_another_spacing_is_resampled(a_dataset, tmp_path):
     assert set(np.unique(labels)) <= {0, 1, 2}
 
 
+def test_slices_lie_across_the_thick_axis(a_dataset, tmp_path):
+    dataset = prepare(a_dataset(3, spacing_mm=(4.0, 1.0, 1.0)), tmp_path / "work")  # thick along I, of 10 voxels
+    assert (dataset.preprocessing.axis_order, dataset.preprocessing.spacing_mm) == ((2, 0, 1), (4.0, 1.0, 1.0))
+    image, labels, _ = arrays_of(tmp_path / "work", "case_000")
+    assert image.shape[1:] == labels.shape == (10, 12, 14)
+    np.testing.assert_array_equal(labels, labelled_case(0)[1].transpose(2, 0, 1))
+    assert dataset.plan.topologies[2].patch_size == (12, 14)
+
+
 def test_nnunet_with_ignored_voxels(tmp_path):
     source = tmp_path / "Dataset001_Boxes"
     for kind in ("imagesTr", "labelsTr"):
@@ -191,3 +200,17 @@ def test_foreground_is_a_sample_where_there_is_much_of_it():
     np.testing.assert_array_equal(rows[rows[:, 0] == 2], [[2, 3, 4, 19]])
     np.testing.assert_array_equal(rows, sample_foreground(labels, seed=1))
     assert sample_foreground(np.zeros((2, 2, 2), np.uint8), seed=1).shape == (0, 4)
+
+
+def test_work_folders_of_before_are_read(a_dataset, tmp_path):
+    """They have one split, a patch alone, and neither regions nor a way to read their files."""
+    new = prepare(a_dataset(), tmp_path / "work")
+    content = json.loads((tmp_path / "work" / "dataset.json").read_text(encoding="utf-8"))
+    for key in ("folds", "regions", "reading"):
+        del content[key]
+    content["plan"] = {"patch_size": [16, 16, 16], "size_multiple": 8}
+    (tmp_path / "work" / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    old = open_work(tmp_path / "work")
+    assert old.folds == (old.split,) == (new.folds[0],)
+    assert (old.patch_size, old.plan.topologies, old.regions) == ((16, 16, 16), {}, ())
+    assert old.read_source("case_000")[1].array.shape == SHAPE

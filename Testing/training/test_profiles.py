@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mambasegment_training.cli import main
 from mambasegment_training.config import load_config
 from mambasegment_training.fingerprint import Wishes
 from mambasegment_training.network import planned_patch_size
@@ -253,28 +254,32 @@ def test_labels_of_a_profile_are_not_the_users(prepared_as):
         prepared_as("lits", label_names={1: "liver"})
 
 
-RECIPES = sorted((Path(__file__).parents[2] / "training" / "configs" / "papers").glob("*.toml"))
+CONFIGS = Path(__file__).parents[2] / "training" / "configs"
+RECIPES = [(name, recipe) for name, profile in PROFILES.items() for recipe in profile.recipes]
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_recipes_of_the_papers_fit_their_profiles(prepared, recipe):
+@pytest.mark.parametrize(("name", "recipe"), RECIPES, ids=[f"{name}-{recipe.config}" for name, recipe in RECIPES])
+def test_recipes_of_the_papers_fit_their_profiles(prepared, name, recipe):
     """The network is built for the profile's channels and labels, and takes the patch of the recipe or of the plan."""
-    profile = profile_named(recipe.stem.split("-")[1])
-    assert f"--profile {recipe.stem.split('-')[1]}" in recipe.read_text(encoding="utf-8")
+    profile = PROFILES[name]
     flat = profile.channels in (COLOURS, ("X-ray",))
-    shapes, spacing_mm = ([(1, 512, 640)] if flat else [(60, 256, 256)], (1.0, 1.0, 1.0))
+    shape = (1, 512, 640) if flat else (60, *(profile.wishes.resize or (256, 256)))
     as_prepared = replace(
         prepared,
         channels=profile.channels,
         labels=dict(profile.labels),
         regions=profile.regions,
-        plan=plan_networks(shapes, spacing_mm, 3),
+        plan=plan_networks([shape], (1.0, 1.0, 1.0), 3),
     )
-    config = load_config(recipe)
+    config = load_config(CONFIGS / f"{recipe.config}.toml", recipe.settings)
     patch = planned_patch_size(as_prepared, config)
     assert patch == (config.data.patch_size or as_prepared.plan.topologies[len(patch)].patch_size)
     assert len(patch) == 2 or not flat
 
 
-def test_every_profile_has_a_recipe():
-    assert {path.stem.split("-")[1] for path in RECIPES} == set(PROFILES)
+def test_every_profile_has_a_recipe_whose_command_is_shown(tmp_path, capsys):
+    assert all(profile.recipes for profile in PROFILES.values())
+    lits(tmp_path / "lits")
+    assert main(["prepare", str(tmp_path / "lits"), "-o", str(tmp_path / "work"), "--profile", "lits"]) == 0
+    expected = '--config training/configs/lightm_unet.toml --set "data.patch_size=[128, 128, 128]"'
+    assert expected in capsys.readouterr().out

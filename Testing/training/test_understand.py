@@ -1,10 +1,12 @@
 """Pictures, black-and-white masks, gaps between numbers, and segments by names, from files to a work folder."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from mambasegment_training.dataset import find_dataset
+from mambasegment_training.fingerprint import Wishes
 from mambasegment_training.prepare import prepare
 from mambasegment_training.understand import understand
 from PIL import Image
@@ -133,3 +135,19 @@ def test_names_and_numbers_do_not_mix(tmp_path):
     write_seg_nrrd(source / "labels" / "c1.seg.nrrd", {"grey": labelled_case(1)[1] == 1})
     with pytest.raises(ConfigError, match=r"c0\.nii\.gz has numbers, and other label files have names"):
         understand(find_dataset(source))
+
+
+def test_dicom_series_with_dicom_segmentations(shared, tmp_path):
+    """A folder of slices for the image; the segmentation alone, or in a folder of its own."""
+    source = shared / "data" / "dicom_ct_with_seg"
+    for case in ("one", "two"):
+        shutil.copytree(source / "ct", tmp_path / "set" / "images" / case)
+    (tmp_path / "set" / "labels" / "two").mkdir(parents=True)
+    shutil.copy(source / "liver_seg.dcm", tmp_path / "set" / "labels" / "one.dcm")
+    shutil.copy(source / "liver_seg.dcm", tmp_path / "set" / "labels" / "two" / "1-1.dcm")
+    dataset = prepare(tmp_path / "set", tmp_path / "work", wishes=Wishes(resize=(64, 64)))
+    assert [name.casefold() for name in dataset.labels.values()] == ["liver"]
+    one, two = (np.load(tmp_path / "work" / "cases" / f"{case}.labels.npy") for case in ("one", "two"))
+    np.testing.assert_array_equal(one, two)
+    assert one.shape == (3, 64, 64)
+    assert one.any()

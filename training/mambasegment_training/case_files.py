@@ -31,21 +31,28 @@ class Reading:
     Attributes:
         picture_channels: of each picture, 1 or 3.
         segments: name of a segment, as it compares -> label, for files that name their segments.
+        ignore_other_segments: leave out those that `segments` does not name.
         renumbering: value in a label file -> label, where they differ; other values stay.
     """
 
     picture_channels: int = 1
     segments: Mapping[str, int] = field(default_factory=dict)
     renumbering: Mapping[int, int] = field(default_factory=dict)
+    ignore_other_segments: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        numbers = {str(value): label for value, label in self.renumbering.items()}
-        return {"picture_channels": self.picture_channels, "segments": dict(self.segments), "renumbering": numbers}
+        return {
+            "picture_channels": self.picture_channels,
+            "segments": dict(self.segments),
+            "renumbering": {str(value): label for value, label in self.renumbering.items()},
+            "ignore_other_segments": self.ignore_other_segments,
+        }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Reading":
         renumbering = {int(value): label for value, label in content["renumbering"].items()}
-        return cls(content["picture_channels"], dict(content["segments"]), renumbering)
+        others = content.get("ignore_other_segments", False)
+        return cls(content["picture_channels"], dict(content["segments"]), renumbering, others)
 
 
 AS_STORED = Reading()
@@ -60,7 +67,7 @@ def read_case(case: RawCase, reading: Reading = AS_STORED) -> tuple[list[Volume]
     images: list[Volume] = []
     for path in case.images:
         images += read_picture(path, reading.picture_channels) if is_picture(path) else [read_volume(path)]
-    labels = read_labels(case.labels, images[0], reading.segments)
+    labels = read_labels(case.labels, images[0], reading.segments, ignore_others=reading.ignore_other_segments)
     if reading.renumbering:
         labels = labels.with_array(_renumbered(labels.array, reading.renumbering))
     return images, labels

@@ -78,6 +78,7 @@ def _add_prepare(commands: Any) -> None:
     )
     parser.add_argument("--patient-pattern", metavar="REGEX", help="group 1, found in a case's name, is the patient")
     parser.add_argument("--label", action="append", default=[], metavar="VALUE=NAME", help="name a label; repeatable")
+    parser.add_argument("--ignore-other-segments", action="store_true", help="take only segments that --label names")
     parser.add_argument("--renumber", action="store_true", help="close gaps between label values; names keep theirs")
     parser.add_argument("--validation-fraction", type=float, default=0.2, metavar="F", help="default: %(default)s")
     parser.add_argument("--validation-cases", default="", metavar="A,B,…", help="instead of a drawn split")
@@ -132,6 +133,7 @@ def _add_export(commands: Any) -> None:
 def _prepare(arguments: argparse.Namespace) -> None:
     from .fingerprint import Wishes
     from .prepare import prepare
+    from .profiles import profile_named
 
     dataset = prepare(
         arguments.dataset,
@@ -140,6 +142,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
         patient_pattern=arguments.patient_pattern,
         label_names=_parse_labels(arguments.label),
         renumber=arguments.renumber,
+        ignore_other_segments=arguments.ignore_other_segments,
         validation_fraction=arguments.validation_fraction,
         validation_cases=[name.strip() for name in arguments.validation_cases.split(",") if name.strip()],
         splits_file=arguments.splits,
@@ -159,6 +162,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
     folds = f"the first of {len(dataset.folds)} folds has " if len(dataset.folds) > 1 else ""
     print(f"{folds}{len(split.train)} cases for training, {len(split.validation)} for validation in {arguments.output}")
     print(f"look at {arguments.output / 'report.html'} before training")
+    for recipe in profile_named(arguments.profile).recipes if arguments.profile else ():
+        print(recipe.command(arguments.output))
     print(f"labels {dataset.labels}, patch {dataset.patch_size}, preprocessing {dataset.preprocessing.to_json()}")
 
 

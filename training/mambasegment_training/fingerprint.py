@@ -24,6 +24,7 @@ INTENSITY_SAMPLES = 10_000  # intensities kept per case and channel
 MOSTLY_EMPTY = 0.25  # share of voxels that are exactly 0 from which on the image counts as masked, as in nnU-Net
 _KINDS = ("zscore", "rescale_0_1", "rgb", "ct", "none")
 _NNUNET_NORMALIZATIONS = {"ct": "ct", "nonorm": "none", "rescale_to_0_1": "rescale_0_1", "rgb_to_0_1": "rgb"}
+THICKER = 1.01  # than K by so much is another axis the one to cut across; less is rounding
 THIN_SLICES = 3.0  # slices this much thicker than the pixels call for the 10th percentile, as in nnU-Net
 
 
@@ -203,8 +204,9 @@ def decide_preprocessing(
     """The steps between a stored image and the network's input.
 
     Orientation is the most frequent one of the data, spacing the median per axis (for thick slices, as nnU-Net does,
-    the 10th percentile along them); CT is normalised by the labelled voxels of all cases, everything else by its own
-    mean and deviation, unless the channel has one of nnU-Net's names for another way.
+    the 10th percentile along them), and the axis with the longest voxels comes first. CT is normalised by the labelled
+    voxels of all cases, everything else by its own mean and deviation, unless the channel has one of nnU-Net's names
+    for another way.
     """
     orientation = wishes.orientation
     if orientation is None:
@@ -222,9 +224,11 @@ def decide_preprocessing(
         )
         for index, name in enumerate(dataset.channels)
     )
-    first, second, third = (round(float(value), 6) for value in spacing_mm)
+    order = _thickest_first(spacing_mm)
+    first, second, third = (round(float(spacing_mm[axis]), 6) for axis in order)
     return PreprocessingSpec(
         orientation=orientation,
+        axis_order=order,
         spacing_mm=None if wishes.resize else (first, second, third),
         size=(None, *wishes.resize) if wishes.resize else None,
         normalization=normalization,
@@ -252,6 +256,13 @@ def _grids_differ(first: Path, one: Volume, second: Path, other: Volume) -> str:
 
 def _some_values(values: np.ndarray) -> str:
     return ", ".join(f"{value:g}" for value in values[:6]) + (" …" if len(values) > 6 else "")
+
+
+def _thickest_first(spacing_mm: np.ndarray) -> tuple[int, int, int]:
+    """Slices are cut across the axis along which voxels are longest, as nnU-Net does; K unless another is longer."""
+    thickest = int(np.argmax(spacing_mm))
+    first, second, third = (thickest, *(axis for axis in range(3) if axis != thickest))
+    return (first, second, third) if spacing_mm[thickest] > THICKER * spacing_mm[0] else (0, 1, 2)
 
 
 def _kind_of(channel: str) -> str:

@@ -39,11 +39,12 @@ def names_segments(path: Path) -> bool:
     return path.name.lower().endswith((".seg.nrrd", ".dcm"))
 
 
-def read_labels(path: Path, image: Volume, values: Mapping[str, int]) -> Volume:
+def read_labels(path: Path, image: Volume, values: Mapping[str, int], *, ignore_others: bool = False) -> Volume:
     """The labels of a case; segments with names come onto the image's grid where theirs is a part of it.
 
     Args:
         values: name of a segment (as it compares, see `comparable`) -> label, for files that name their segments.
+        ignore_others: leave out segments of other names, which are refused otherwise: a misspelt one would get lost.
     Raises:
         ImageError: a damaged file, a segment that no label has the name of, or segments that overlap.
         GeometryError: labelled voxels outside the image. ConfigError: a package is missing.
@@ -57,12 +58,14 @@ def read_labels(path: Path, image: Volume, values: Mapping[str, int]) -> Volume:
     for segment in read_segments(path, image):
         value = values.get(comparable(segment.name))
         if value is None:
+            if ignore_others:
+                continue
             raise ImageError(
                 f"{_short(path)} has the segment {segment.name!r}, which is not declared; declared: "
-                f"{', '.join(values)}. Rename the segment, or name it with --label"
+                f"{', '.join(values)}. Rename it, name it with --label, or say --ignore-other-segments"
             )
         mask = onto_grid(segment.mask, image, path)
-        if mask.array.shape != labels.shape:
+        if not mask.same_grid(image):
             return mask  # the caller compares grids and says how they differ
         inside = mask.array > 0
         covered = np.unique(labels[inside & (labels > 0)])
@@ -70,7 +73,7 @@ def read_labels(path: Path, image: Volume, values: Mapping[str, int]) -> Volume:
             other, count = taken[int(covered[0])], int(np.count_nonzero(inside & (labels > 0)))
             raise ImageError(
                 f"{_short(path)}: the segments {segment.name!r} and {other!r} overlap in {count} voxels; make them "
-                "disjoint in the segment editor, or name those alone that do not overlap"
+                "disjoint in the segment editor, or leave one out with --ignore-other-segments"
             )
         labels[inside] = value
         taken[value] = segment.name

@@ -1,24 +1,26 @@
 """The network of a run and the patch it sees."""
 
-from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from MambaSegmentLib.errors import ConfigError
+from MambaSegmentLib.errors import ConfigError, ShapeError
 from MambaSegmentLib.models import build_model
-from MambaSegmentLib.models.planned_patch import enlarged_patch, with_input_size
-from MambaSegmentLib.models.registry import architecture_named
+from MambaSegmentLib.models.planned_patch import (
+    enlarged_patch,
+    follows_plan,
+    planned_options,
+    planned_patch,
+    with_input_size,
+)
 
 from .augment import seeded
 from .compat_nnunet import INSTALL
 from .config import TrainingConfig
 from .prepare import PreparedDataset
 
-_STAGES = ("features_per_stage", "kernel_sizes", "strides")
 _INITIAL_WEIGHTS = 2  # purpose of random numbers; data.py has 0 and 1, loop.py 3
 
 
@@ -44,47 +46,20 @@ def network_options(dataset: PreparedDataset, config: TrainingConfig) -> dict[st
     Raises:
         ConfigError: a network that needs more than the data and the plan can tell.
     """
-    name = config.network.name
-    options = {"in_channels": len(dataset.channels), "num_classes": dataset.output_count, **config.network.options}
-    known = {entry.name for entry in fields(architecture_named(name).config)}
-    if dataset.plan.flat and "spatial_dims" in known:
-        options.setdefault("spatial_dims", 2)
-    if _follows_plan(config):
-        options = _planned_options(dataset, name, _dimensions(name, options)) | options
-    return with_input_size(name, options, _planned_patch(dataset, config, options), config.data.patch_size)
-
-
-def _follows_plan(config: TrainingConfig) -> bool:
-    """Whether stages that the recipe leaves open are to be had from the plan."""
-    known = {entry.name for entry in fields(architecture_named(config.network.name).config)}
-    return any(option in known and option not in config.network.options for option in _STAGES)
-
-
-def _dimensions(name: str, options: Mapping[str, Any]) -> int:
-    """Of the network: an option, its default, or a fixed number."""
-    config = architecture_named(name).config
-    return int(options.get("spatial_dims", getattr(config, "spatial_dims", 3)))
-
-
-def _planned_options(dataset: PreparedDataset, name: str, dims: int) -> dict[str, Any]:
-    topology = dataset.plan.topologies.get(dims)
-    if topology is not None:
-        return topology.network_options
-    if dataset.plan.flat and dims == 3:
-        raise ConfigError(f"the data set holds single slices, and {name} here takes volumes; set spatial_dims to 2")
-    raise ConfigError(
-        f"{name} takes {', '.join(_STAGES)} from the plan, and {dataset.folder} was prepared without nnU-Net, which "
-        f"makes it: {INSTALL}, then run `mambatrain prepare` again; or give them all in network.options"
-    )
-
-
-def _planned_patch(dataset: PreparedDataset, config: TrainingConfig, options: Mapping[str, Any]) -> tuple[int, ...]:
-    """That of the plan whose stages the network has; for others, one that divides by most networks' multiples."""
-    dims = _dimensions(config.network.name, options)
-    topology = dataset.plan.topologies.get(dims)
-    if topology is not None and (dims == 2 or _follows_plan(config)):
-        return topology.patch_size
-    return dataset.patch_size[-dims:]
+    name, plan = config.network.name, dataset.plan.to_json()
+    given = {"in_channels": len(dataset.channels), "num_classes": dataset.output_count, **config.network.options}
+    try:
+        options = planned_options(name, given, plan)
+    except ConfigError as problem:
+        if dataset.plan.flat:
+            advice = "the data set holds single slices: set spatial_dims to 2"
+        else:
+            advice = (
+                f"{dataset.folder} was prepared without nnU-Net, which makes it: {INSTALL}, then run `mambatrain "
+                "prepare` again; or give them all in network.options"
+            )
+        raise ConfigError(f"{problem}; {advice}") from problem
+    return with_input_size(name, options, planned_patch(name, given, plan), config.data.patch_size)
 
 
 def patch_size_of(network: nn.Module, dataset: PreparedDataset, config: TrainingConfig) -> tuple[int, ...]:
@@ -98,8 +73,9 @@ def patch_size_of(network: nn.Module, dataset: PreparedDataset, config: Training
     """
     structure: Any = network
     dims = structure.config.spatial_dims
-    options = {"spatial_dims": dims}
-    patch = config.data.patch_size or enlarged_patch(network, _planned_patch(dataset, config, options))
+    name, given = config.network.name, config.network.options
+    planned = planned_patch(name, given, dataset.plan.to_json())
+    patch = config.data.patch_size or enlarged_patch(network, planned)
     if dataset.plan.flat and dims == 3:
         raise ConfigError(f"the data set holds single slices, and {structure.architecture_name} here takes volumes")
     if len(patch) != dims:
@@ -108,7 +84,15 @@ def patch_size_of(network: nn.Module, dataset: PreparedDataset, config: Training
     beyond = [axis for axis in config.augment.mirror_axes if axis >= dims]
     if beyond:
         raise ConfigError(f"augment.mirror_axes holds {beyond[0]}; the axes of this patch are 0 to {dims - 1}")
-    structure.check_input(torch.empty(1, len(dataset.channels), *patch, device="meta"))
+    try:
+        structure.check_input(torch.empty(1, len(dataset.channels), *patch, device="meta"))
+    except ShapeError as problem:
+        if config.data.patch_size is None or not follows_plan(name, given):
+            raise
+        sizes = ",".join(map(str, patch))
+        raise ShapeError(
+            f"{problem}; or let `mambatrain prepare --patch-size {sizes}` plan the network for it"
+        ) from problem
     return patch
 
 

@@ -89,6 +89,7 @@ def prepare(
     patient_pattern: str | None = None,
     label_names: Mapping[int, str] | None = None,
     renumber: bool = False,
+    ignore_other_segments: bool = False,
     validation_fraction: float = 0.2,
     validation_cases: Sequence[str] = (),
     splits_file: Path | None = None,
@@ -104,9 +105,9 @@ def prepare(
     Args:
         source: a data set as `find_dataset` knows it.
         profile: name of one of `PROFILES`, whose data set it is instead; it knows patients and labels itself.
-        label_names: for a data set that does not name its labels; value -> name. Of files that name their segments,
-            those that are kept.
+        label_names: for a data set that does not name its labels; value -> name.
         renumber: close gaps between label values; names go with the stored values.
+        ignore_other_segments: in files that name their segments, leave out those that `label_names` does not name.
         validation_fraction: of the first fold; a fraction of 0.2 makes five folds.
         validation_cases, splits_file: instead of drawn folds; the file is one as nnU-Net's splits_final.json.
         wishes: of the preprocessing; the rest follows from the data.
@@ -117,22 +118,24 @@ def prepare(
         ConfigError, ImageError: the data set cannot be used; the message names every fault found, and report.html in
             the work folder shows them.
     """
-    of_paper: tuple[Split, ...] | None = None
+    folds: tuple[Split, ...] | None = None
     if profile is None:
-        dataset = understand(find_dataset(source, patient_pattern), label_names, renumber=renumber)
+        dataset = understand(
+            find_dataset(source, patient_pattern),
+            label_names,
+            renumber=renumber,
+            ignore_other_segments=ignore_other_segments,
+        )
     else:
         if patient_pattern is not None or label_names is not None or renumber:
             raise ConfigError(
                 f"the profile {profile!r} knows patients and labels itself; leave them out, or the profile"
             )
         known = profile_named(profile)
-        dataset = known.dataset(profile, source, work / "labels")
-        of_paper, wishes = known.folds(dataset.cases), wishes.over(known.wishes)
-    drawn = not validation_cases and splits_file is None and of_paper is None
-    if not validation_cases and splits_file is None and of_paper is not None:
-        folds = of_paper
-    else:
-        folds = _folds(dataset, validation_fraction, validation_cases, splits_file, seed)
+        dataset, wishes = known.dataset(profile, source, work / "labels"), wishes.over(known.wishes)
+        folds = None if validation_cases or splits_file else known.folds(dataset.cases)
+    drawn = not (validation_cases or splits_file or folds)
+    folds = folds or _folds(dataset, validation_fraction, validation_cases, splits_file, seed)
     facts, problems = look_at_cases(dataset, progress)
     labels = _name_labels(dataset, facts)
     report = QualityReport(dataset, facts, _findings(dataset, facts, problems, labels, folds), labels, folds)
@@ -146,22 +149,11 @@ def prepare(
             progress(Progress("preprocessing", done, len(dataset.cases)))
     outputs = len(dataset.regions) or len(labels) + 1
     plan = plan_networks(shapes, _planned_spacing(spec), outputs, size_multiple, patches)
-    content = {
-        "format": FORMAT,
-        "name": dataset.name,
-        "channels": list(dataset.channels),
-        "labels": [{"value": value, "name": name} for value, name in labels.items()],
-        "ignore_label": dataset.ignore_label,
-        "regions": [region.to_json() for region in dataset.regions],
-        "reading": dataset.reading.to_json(),
-        "preprocessing": spec.to_json(),
-        "plan": plan.to_json(),
-        "split": {"seed": seed if drawn else None} | folds[0].to_json(),
-        "folds": [fold.to_json() for fold in folds],
-        "cases": [
-            _describe(case, facts[case.identifier], shape) for case, shape in zip(dataset.cases, shapes, strict=True)
-        ],
-    }
+    content = _describe_work(dataset, report, plan, spec)
+    content["split"] = {"seed": seed if drawn else None} | folds[0].to_json()
+    content["cases"] = [
+        _describe(case, facts[case.identifier], shape) for case, shape in zip(dataset.cases, shapes, strict=True)
+    ]
     replace(report, plan=plan).write(work)
     write_json(work / "splits_final.json", folds_to_nnunet(folds))
     write_json(work / "dataset.json", content)
@@ -222,8 +214,7 @@ def _findings(
     folds: Sequence[Split],
 ) -> list[Finding]:
     unusable = [Finding("error", "cannot be used", (case,), f"{case}: {text}") for case, text in problems.items()]
-    complete = [] if problems else find_faults(dataset, facts, labels, folds)  # half a data set lacks labels, and more
-    return [*unusable, *complete]
+    return [*unusable, *find_faults(dataset, facts, labels, folds)]
 
 
 def _refuse_faults(report: QualityReport, work: Path, strict: bool) -> None:
@@ -311,6 +302,22 @@ def sample_foreground(labels: np.ndarray, seed: int, ignore_label: int | None = 
             places = places[np.sort(kept)]
         rows.append(np.column_stack([np.full(len(places), value), places]).astype(np.int32))
     return np.concatenate(rows)
+
+
+def _describe_work(dataset: RawDataset, report: QualityReport, plan: Plan, spec: PreprocessingSpec) -> dict[str, Any]:
+    """What dataset.json says of all cases together."""
+    return {
+        "format": FORMAT,
+        "name": dataset.name,
+        "channels": list(dataset.channels),
+        "labels": [{"value": value, "name": name} for value, name in report.labels.items()],
+        "ignore_label": dataset.ignore_label,
+        "regions": [region.to_json() for region in dataset.regions],
+        "reading": dataset.reading.to_json(),
+        "preprocessing": spec.to_json(),
+        "plan": plan.to_json(),
+        "folds": [fold.to_json() for fold in report.folds],
+    }
 
 
 def _describe(case: RawCase, facts: CaseFacts, shape: Sequence[int]) -> dict[str, Any]:

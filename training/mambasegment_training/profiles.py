@@ -6,7 +6,7 @@ into one label file each, in the work folder. No image is copied, and nothing is
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,19 @@ Found = list[RawCase]
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """One of training/configs, and what of it is of this data set: patch, batch and length as the paper or code has."""
+
+    config: str
+    settings: tuple[str, ...] = ()
+
+    def command(self, work: Path) -> str:
+        """What a user types to train by it."""
+        settings = "".join(f' --set "{setting}"' for setting in self.settings)
+        return f"mambatrain fit {work} -o RUN --config training/configs/{self.config}.toml{settings}"
+
+
+@dataclass(frozen=True)
 class Profile:
     """A public data set.
 
@@ -36,6 +49,7 @@ class Profile:
         stored: value in the label files -> label; 0 drops a structure that the paper leaves out.
         validation: cases that the paper tests on, where a fixed list is part of its rule.
         wishes: what the paper does in preprocessing, beyond what follows from the data.
+        recipes: of the papers that used it.
     """
 
     about: str
@@ -47,6 +61,7 @@ class Profile:
     regions: tuple[Region, ...] = ()
     validation: tuple[str, ...] = ()
     wishes: Wishes = NO_WISHES
+    recipes: tuple[Recipe, ...] = ()
 
     def dataset(self, name: str, folder: Path, made: Path) -> RawDataset:
         """The data set in `folder`.
@@ -272,6 +287,16 @@ _ABDOMEN = (
 )  # fmt: skip
 _SYNAPSE_TESTS = ("0001", "0002", "0003", "0004", "0008", "0022", "0025", "0029", "0032", "0035", "0036", "0038")
 
+_SLICES = ("augment.mirror_axes=[0, 1]", "loss.batch_dice=true")  # nnU-Net's rules for two dimensions
+_UMAMBA = tuple(Recipe(name) for name in ("umamba_bot", "umamba_enc", "resenc_unet"))
+
+
+def _swin(patch: str, epochs: int) -> tuple[Recipe, ...]:
+    """Patches at which the paper counts operations, and the length that it says."""
+    settings = (f"data.patch_size=[{patch}]", f"epochs={epochs}")
+    return tuple(Recipe(name, settings) for name in ("swin_umamba", "swin_umamba_d"))
+
+
 PROFILES: dict[str, Profile] = {
     "acdc": Profile(
         about="ACDC, cine MR of the heart (Mamba-UNet); slices of 224 x 224",
@@ -280,6 +305,7 @@ PROFILES: dict[str, Profile] = {
         channels=("MR",),
         labels={1: "right ventricle", 2: "myocardium", 3: "left ventricle"},
         wishes=Wishes(resize=(224, 224), nearest=True, normalization="rescale_0_1"),
+        recipes=(Recipe("mamba_unet"),),
     ),
     "synapse": Profile(
         about="Synapse, BTCV abdominal CT (Mamba-UNet); 8 organs, 18 cases for training and 12 for testing",
@@ -299,6 +325,7 @@ PROFILES: dict[str, Profile] = {
         stored={1: 7, 2: 4, 3: 3, 4: 2, 5: 0, 6: 5, 7: 8, 8: 1, 9: 0, 10: 0, 11: 6, 12: 0, 13: 0},
         validation=tuple(f"case{number}" for number in _SYNAPSE_TESTS),
         wishes=Wishes(resize=(224, 224)),
+        recipes=(Recipe("mamba_unet"),),
     ),
     "lits": Profile(
         about="LiTS, liver and its tumours in CT (LightM-UNet, 3D)",
@@ -306,6 +333,7 @@ PROFILES: dict[str, Profile] = {
         layout="volume-N.nii and segmentation-N.nii",
         channels=("CT",),
         labels={1: "liver", 2: "tumour"},
+        recipes=(Recipe("lightm_unet", ("data.patch_size=[128, 128, 128]",)),),
     ),
     "montgomery_shenzhen": Profile(
         about="Montgomery and Shenzhen, lungs in chest X-rays (LightM-UNet, 2D)",
@@ -313,6 +341,17 @@ PROFILES: dict[str, Profile] = {
         layout="MontgomerySet/CXR_png with ManualMask/leftMask and rightMask, CXR_png and mask of Shenzhen",
         channels=("X-ray",),
         labels={1: "lung"},
+        recipes=(
+            Recipe(
+                "lightm_unet",
+                (
+                    "network.options.spatial_dims=2",
+                    "data.patch_size=[512, 512]",
+                    "data.batch_size=12",
+                    "augment.mirror_axes=[0, 1]",
+                ),
+            ),
+        ),
     ),
     "amos_mri": Profile(
         about="AMOS22, its MRI, 13 organs (AbdomenMRI of U-Mamba and Swin-UMamba)",
@@ -323,6 +362,7 @@ PROFILES: dict[str, Profile] = {
         # AMOS: spleen, right kidney, left kidney, gallbladder, esophagus, liver, stomach, aorta, vena cava, pancreas,
         # right and left adrenal gland, duodenum, bladder, prostate or uterus
         stored={1: 3, 2: 2, 3: 13, 4: 9, 5: 10, 6: 1, 7: 11, 8: 5, 9: 6, 10: 4, 11: 7, 12: 8, 13: 12, 14: 0, 15: 0},
+        recipes=(*_UMAMBA, *_swin("320, 320", 100)),
     ),
     "endovis17": Profile(
         about="EndoVis 2017, 7 kinds of instruments in endoscopy (U-Mamba and Swin-UMamba)",
@@ -338,6 +378,7 @@ PROFILES: dict[str, Profile] = {
             6: "monopolar curved scissors",
             7: "other",
         },
+        recipes=(*(replace(recipe, settings=_SLICES) for recipe in _UMAMBA), *_swin("384, 640", 350)),
     ),
     "neurips_cell": Profile(
         about="NeurIPS 2022 cell segmentation in microscopy (U-Mamba and Swin-UMamba); inside and boundary of cells",
@@ -345,6 +386,7 @@ PROFILES: dict[str, Profile] = {
         layout="images/cell_NNNNN.* and labels/cell_NNNNN_label.tiff",
         channels=COLOURS,
         labels={1: "inside", 2: "boundary"},
+        recipes=(*(replace(recipe, settings=_SLICES) for recipe in _UMAMBA), *_swin("512, 512", 450)),
     ),
     "flare22": Profile(
         about="FLARE22, 13 organs in abdominal CT (U-Mamba); its 50 labelled cases",
@@ -352,6 +394,7 @@ PROFILES: dict[str, Profile] = {
         layout="images/FLARE22_Tr_NNNN_0000.nii.gz and labels/FLARE22_Tr_NNNN.nii.gz",
         channels=("CT",),
         labels=dict(enumerate(_ABDOMEN, start=1)),
+        recipes=(*_UMAMBA, Recipe("mambaclinix")),
     ),
     "brats2021": Profile(
         about="BraTS 2021, brain tumours in four MR sequences, as three regions that lie in one another",
@@ -365,5 +408,6 @@ PROFILES: dict[str, Profile] = {
             Region("tumour core", (2, 3), 2),
             Region("enhancing tumour", (3,), 3),
         ),
+        recipes=(Recipe("resenc_unet"), Recipe("umamba_bot")),
     ),
 }

@@ -17,17 +17,23 @@ _WHITE = 255  # of a mask that is black and white
 
 
 def understand(
-    dataset: RawDataset, label_names: Mapping[int, str] | None = None, *, renumber: bool = False
+    dataset: RawDataset,
+    label_names: Mapping[int, str] | None = None,
+    *,
+    renumber: bool = False,
+    ignore_other_segments: bool = False,
 ) -> RawDataset:
     """The data set with its channels, its labels' names and how to read its files.
 
     Args:
-        label_names: value -> name, instead of what the data set says. Of files that name their segments, the names of
-            those to keep; of files to be renumbered, the values as they are stored.
+        label_names: value -> name, instead of what the data set says. Of files to be renumbered, the values as they are
+            stored.
         renumber: close gaps between the label values.
+        ignore_other_segments: of files that name their segments, take those alone that have one of these names.
     Raises:
         ConfigError: label files of both kinds, or names for values that no file has.
     """
+    dataset = replace(dataset, reading=replace(dataset.reading, ignore_other_segments=ignore_other_segments))
     names = label_names if label_names is not None else dataset.label_names
     dataset = replace(dataset, label_names=names)
     if is_picture(dataset.cases[0].images[0]):
