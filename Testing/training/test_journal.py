@@ -94,5 +94,17 @@ def test_a_terminal_gets_a_bar(a_journal):
     assert "Dice liver 0.7500" in text
 
 
+def test_a_full_disk_is_named(a_journal, tmp_path, monkeypatch):
+    """The system's error is made up; what it leads to is not."""
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    with a_journal()[0] as journal:
+        monkeypatch.setattr(journal._board, "flush", fail)
+        with pytest.raises(ResourceError, match="the disk is full; free some space and resume"):
+            journal.record(entry(1), state(10), 1.0)
+
+
 def test_no_file_has_no_records(tmp_path):
     assert read_records(tmp_path / "metrics.jsonl") == []

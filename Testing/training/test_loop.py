@@ -177,13 +177,14 @@ def test_stopped_within_a_validation_and_resumed(whole_run, prepared, tiny_confi
     assert records[0] == records[1]
 
 
-def test_early_stop(prepared, tiny_config, tmp_path):
+def test_early_stop(prepared, tiny_config, tmp_path, capsys):
     """With a learning rate that changes nothing the first validation stays the best, and two more end the run."""
     config = tiny_config(
         epochs=9, optimizer={"learning_rate": 1e-30}, validation={"every_epochs": 1, "patience": 2}, ema_decay=None
     )
     result = fit(prepared.folder, tmp_path / "run", config, device="cpu")
     assert (result.epochs, result.best_epoch) == (3, 1)
+    assert "no better validation in 2: the training ends here" in capsys.readouterr().err
     assert resume(tmp_path / "run", device="cpu").epochs == 3
 
 

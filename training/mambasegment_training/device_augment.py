@@ -76,7 +76,7 @@ class DeviceAugmentation:
         if not (turned or scaled or bent):
             return None
         limit = np.deg2rad(config.rotation_degrees) if turned else 0.0
-        matrix = _rotation(rng.uniform(-limit, limit, 3)[-dims if dims == 3 else -1 :])
+        matrix = _rotation(rng.uniform(-limit, limit, 3 if dims == 3 else 1).tolist())
         matrix = matrix * (rng.uniform(*config.scaling) if scaled else 1.0)
         device = image.device
         places = [torch.linspace((1 - size) / 2, (size - 1) / 2, size, device=device) for size in self._patch]

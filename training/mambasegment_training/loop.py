@@ -186,7 +186,9 @@ class _Trainer:
             ends_epoch = finished or state.step % config.steps_per_epoch == 0
             if ends_epoch:
                 self._end_epoch(journal, clock, cancel, finished=finished)
-                finished = finished or self._patience_is_over()
+                if self._patience_is_over():
+                    journal.say(f"no better validation in {state.worse_validations}: the training ends here")
+                    finished = True
             if finished:
                 break
             stop, save = self.ranks.totals([cancel.cancelled, self._save_is_due()])  # looked at once a step
