@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.image_io import read_volume
 from MambaSegmentLib.progress import CancelToken
 from MambaSegmentLib.worker.blocking import error_of
+from MambaSegmentLib.worker.failures import failure
 from MambaSegmentLib.worker.protocol import Failed, Options, Segment
+from Testing.bad_cases import worker_model, worker_options
 from Testing.bad_inputs import CASES
 from Testing.host import start
 
@@ -47,11 +50,13 @@ def test_the_modules_worker_says_what_the_library_says(host, shared_segmenter, m
     job = case.make(tmp_path, models)
     client = shared_segmenter.worker.client
     images = tuple(str(path) for path in job.images)
-    options = dict(job.options)
-    if isinstance(options.get("series"), str):
-        options["series"] = (options["series"],)
-    command = Segment(client.new_job(), images, job.model, str(job.output), Options(job.device, **options))
-    answer = shared_segmenter.ask(command, CancelToken())
+    try:
+        options = Options(job.device, **worker_options(job))
+    except ConfigError as problem:  # what no worker need be asked for is refused where it was written
+        answer = failure(problem, "1")
+    else:
+        command = Segment(client.new_job(), images, worker_model(job), str(job.output), options)
+        answer = shared_segmenter.ask(command, CancelToken())
     if case.error is not None:
         assert isinstance(answer, Failed)
         assert isinstance(error_of(answer), case.error)

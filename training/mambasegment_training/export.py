@@ -114,8 +114,9 @@ def make_draft(
     dice = {quality: _summary(manifest, _pooled(scores, quality)) for quality in QUALITIES}
     training = _training_facts(card, folds, dice[QUALITIES[0]], date)
     training["metrics"] |= _metrics_of_folds(manifest, scores, parities)
-    costs = {"quality_modes": _quality_modes(dice), "measured": measured}
-    return Draft(replace(manifest, calibration=calibration, training=training, **costs), folds)
+    modes = _quality_modes(dice)
+    described = replace(manifest, quality_modes=modes, calibration=calibration, measured=measured, training=training)
+    return Draft(described, folds)
 
 
 def _describe(card: Card, fold: TrainedFold, default_name: str) -> Manifest:
