@@ -214,9 +214,8 @@ def test_what_was_measured_of_one_tile_takes_the_place_of_the_count(a_bundle, a_
         ({}, {}),
     ):
         assert measured_tiles(replace(a_bundle.manifest, measured=measured), "cpu") == expected
-    slicewise = replace(
-        a_bundle.manifest, patch_size=(32, 16), measured={"cpu": [{"size": [1, 32, 16], "memory_bytes": 5}]}
-    )
+    of_slices = {"cpu": [{"size": [1, 32, 16], "memory_bytes": 5}]}
+    slicewise = replace(a_bundle.manifest, patch_size=(32, 16), measured=of_slices)
     assert measured_tiles(slicewise, "cpu") == {(32, 16): 5}
     plan = MemoryPlan(a_bundle.build_networks(), 1, (0, 1, 5), on_gpu=False, measured={PATCH: 123_000_000})
     prepared = PreparedRows([a_volume], SPEC)

@@ -34,12 +34,11 @@ def test_memory_does_not_grow_with_the_number_of_slices(monkeypatch):
 
 
 def test_sides_are_compared_within_their_rounds():
+    ours, theirs = [(4.0, 3.0), (8.0, 6.0), (5.0, 4.0)], [(8.0, 3.0), (16.0, 6.0), (5.0, 1.0)]
     rows = {
-        "ours": [{"wall_s": 4.0, "forward_s": 3.0}, {"wall_s": 8.0, "forward_s": 6.0}, {"wall_s": 5.0, "forward_s": 4.0}],
-        "nnunet": [
-            {"wall_s": 8.0, "forward_s": 3.0}, {"wall_s": 16.0, "forward_s": 6.0}, {"wall_s": 5.0, "forward_s": 1.0},
-        ],
-    }  # fmt: skip
+        side: [{"wall_s": wall_s, "forward_s": forward_s} for wall_s, forward_s in of_side]
+        for side, of_side in (("ours", ours), ("nnunet", theirs))
+    }
     medians = {"ours": {"extra_memory_bytes": 1e8, "forward_s": 4.0}, "nnunet": {"extra_memory_bytes": 4e8}}
     found = engine.ratios(medians, rows)
     assert found == {"time_ratio": 0.5, "memory_ratio": 0.25, "rest_ratio": 0.2}
