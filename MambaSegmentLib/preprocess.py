@@ -217,7 +217,7 @@ class PreparedRows:
         turn = turn_towards(first.direction, spec.orientation, spec.axis_order)
         channels = [turn.apply(volume.array) for volume in volumes]
         mask = _object_mask(channels, spec)
-        crop = _bounding_box(mask) if spec.crop == "nonzero" and mask is not None else _whole(channels[0].shape)
+        crop = _nonzero_box(channels) if spec.crop == "nonzero" else _whole(channels[0].shape)
         slices = tuple(slice(*bounds) for bounds in crop)
         mask = None if mask is None else mask[slices]
         channels = [channel[slices] for channel in channels]
@@ -396,8 +396,8 @@ def _refuse_oversize(shape: Sequence[int], spacing_mm: Sequence[float], new_shap
 
 
 def _object_mask(channels: Sequence[np.ndarray], spec: PreprocessingSpec) -> np.ndarray | None:
-    """Voxels that are not zero in some channel, holes filled; None where nothing asks for it."""
-    if spec.crop == "none" and not any(entry.needs_object_mask for entry in spec.normalization):
+    """Voxels that are not zero in some channel, holes filled; None where nothing asks for it, since it is large."""
+    if not any(entry.needs_object_mask for entry in spec.normalization):
         return None
     from scipy import ndimage  # slow to import, and rarely needed
 
@@ -407,13 +407,20 @@ def _object_mask(channels: Sequence[np.ndarray], spec: PreprocessingSpec) -> np.
     return ndimage.binary_fill_holes(mask)
 
 
-def _bounding_box(mask: np.ndarray) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    bounds = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        inside = np.flatnonzero(mask.any(axis=others))
-        bounds.append((int(inside[0]), int(inside[-1]) + 1))
-    return bounds[0], bounds[1], bounds[2]
+def _nonzero_box(channels: Sequence[np.ndarray]) -> VoxelBox:
+    """The box of what is not zero in some channel, slice by slice; filling its holes would not change it."""
+    shape = channels[0].shape
+    inside = [np.zeros(size, bool) for size in shape]
+    for k in range(shape[0]):
+        plane = channels[0][k] != 0
+        for channel in channels[1:]:
+            plane |= channel[k] != 0
+        rows = plane.any(axis=1)
+        inside[0][k] = rows.any()
+        inside[1] |= rows
+        inside[2] |= plane.any(axis=0)
+    k_bounds, j_bounds, i_bounds = ((int(found[0]), int(found[-1]) + 1) for found in map(np.flatnonzero, inside))
+    return k_bounds, j_bounds, i_bounds
 
 
 def _whole(shape: Sequence[int]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:

@@ -21,7 +21,9 @@ class Job:
 
     Attributes:
         model: a file, or a name.
-        options: strict, allow_nonfinite, series, as for `MambaSegmentLib.segment`.
+        options: strict, allow_nonfinite, series, roi, labels and quality as for `MambaSegmentLib.segment`;
+            more_models, painted over `model`; folds as text; disagreement, probabilities and calibrations as for
+            `Extras`.
     """
 
     images: tuple[Path, ...]
@@ -29,6 +31,50 @@ class Job:
     model: str
     device: str = "cpu"
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_TO_FILES = ("disagreement", "probabilities", "calibrations")
+
+
+def python_arguments(job: Job) -> dict[str, Any]:
+    """The job's options as `MambaSegmentLib.segment` takes them."""
+    from MambaSegmentLib.extras import Extras
+    from MambaSegmentLib.quality import folds_from_text
+
+    options = {key: value for key, value in job.options.items() if key not in (*_TO_FILES, "more_models")}
+    if "folds" in options:
+        options["folds"] = folds_from_text(options["folds"])
+    extras = Extras(**{key: job.options[key] for key in _TO_FILES if key in job.options})
+    return {**options, "extras": extras}
+
+
+def shell_words(job: Job) -> list[str]:
+    """The job's options on the command line."""
+    given = dict(job.options)
+    words = [f"--{name.replace('_', '-')}" for name in ("strict", "allow_nonfinite") if given.pop(name, False)]
+    series = given.pop("series", ())
+    words += [word for uid in ([series] if isinstance(series, str) else series) for word in ("--series", uid)]
+    words += [word for model in given.pop("more_models", ()) for word in ("-m", str(model))]
+    words += [word for path in given.pop("calibrations", ()) for word in ("--calibration", str(path))]
+    if "labels" in given:
+        given["labels"] = ",".join(given["labels"])
+    return words + [word for name, value in given.items() for word in (f"--{name}", str(value))]
+
+
+def worker_options(job: Job) -> dict[str, Any]:
+    """The job's options as `worker.protocol.Options` takes them; of several models the command itself tells."""
+    given = {key: value for key, value in job.options.items() if key != "more_models"}
+    for name in ("series", "labels", "calibrations"):
+        if name in given:
+            value = given[name]
+            given[name] = (value,) if isinstance(value, str) else tuple(map(str, value))
+    return {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
+
+
+def worker_model(job: Job) -> str | tuple[str, ...]:
+    """The model of a `Segment` command, or several."""
+    others = tuple(map(str, job.options.get("more_models", ())))
+    return (job.model, *others) if others else job.model
 
 
 @dataclass(frozen=True)
@@ -39,7 +85,8 @@ class Case:
         make: makes the files in an empty folder, and says what is asked for.
         error: what must be raised; None where the case must work.
         says: texts in the message, or in the warnings where it works.
-        topic: "file", "channels", "shape", "values", "geometry", "size", "dicom", "output", "device", "model", "path".
+        topic: "file", "channels", "shape", "values", "geometry", "size", "dicom", "output", "device", "model", "path",
+            "option".
     """
 
     name: str
@@ -50,7 +97,8 @@ class Case:
 
 
 def write_models(folder: Path) -> dict[str, Path]:
-    """Tiny real networks: "volume" (3-D, voxels of 1 mm), "two" (3-D, two channels), "flat" (2-D). Needs torch."""
+    """Tiny real networks: "volume" (3-D, voxels of 1 mm), "other" (as that, with other weights), "two" (3-D, two
+    channels), "flat" (2-D). Needs torch."""
     import torch
 
     from MambaSegmentLib.bundle import Channel, Manifest, write_bundle
@@ -61,7 +109,8 @@ def write_models(folder: Path) -> dict[str, Path]:
 
     torch.manual_seed(0)
     paths = {}
-    for name, channels, patch in (("volume", 1, (8, 8, 8)), ("two", 2, (8, 8, 8)), ("flat", 1, (16, 16))):
+    kinds = (("volume", 1, (8, 8, 8)), ("two", 2, (8, 8, 8)), ("flat", 1, (16, 16)), ("other", 1, (8, 8, 8)))
+    for name, channels, patch in kinds:
         sizes = {"features_per_stage": [4, 8], "kernel_sizes": 3, "strides": [1, 2]}
         options = {"spatial_dims": len(patch), "in_channels": channels, "num_classes": 3, **sizes}
         manifest = Manifest(

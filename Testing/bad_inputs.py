@@ -13,7 +13,10 @@ Nothing here needs torch but `write_models`.
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from MambaSegmentLib.bundle import read_manifest
+from MambaSegmentLib.calibration import write_calibration
 from MambaSegmentLib.errors import BundleError, ConfigError, ImageError, ResourceError
 from Testing import bad_files as files
 from Testing.bad_cases import Case, Errors, Job, Models, about, job_for, refused, write_models
@@ -126,6 +129,61 @@ _PATHS = [
     refused("name of 300 letters", lambda f: f / ("x" * 300 + ".nii.gz"), ImageError, "does not exist"),
 ]
 
+# --- options --------------------------------------------------------------------------------------------------------
+
+
+def _with(name: str, error: Errors, *says: str, **options: Any) -> Case:
+    """An option may be a function, which makes its value from the folder and the models."""
+
+    def make(folder: Path, models: Models) -> Job:
+        made = {key: value(folder, models) if callable(value) else value for key, value in options.items()}
+        return job_for(folder, models, files.write(folder / "x.nrrd"), **made)
+
+    return Case(name, make, error, says)
+
+
+def _calibration(whose: str) -> Callable[[Path, Models], tuple[Path, ...]]:
+    def make(folder: Path, models: Models) -> tuple[Path, ...]:
+        file = folder / "calibration.json"
+        write_calibration(file, read_manifest(models[whose]), {"temperature": 1.5})
+        return (file,)
+
+    return make
+
+
+def _no_calibration(folder: Path, models: Models) -> tuple[Path, ...]:
+    (folder / "calibration.json").write_text("{}")
+    return (folder / "calibration.json",)
+
+
+_OPTIONS = [
+    _with("region outside the image", ConfigError, "outside the image", roi="voxels:900:910,0:5,0:5"),
+    _with("region of zero size", ConfigError, "holds nothing", roi="voxels:3:3,0:5,0:5"),
+    _with("region that is no region", ConfigError, "cannot be understood", roi="here"),
+    _with("region around a label of a missing file", ImageError, "none.nrrd", "does not exist",
+          roi=lambda f, models: f"label:1:5:{f / 'none.nrrd'}"),
+    _with("unknown label", ConfigError, "no label 'Tow'", "did you mean 'Two'?", labels=("Tow",)),
+    _with("region and label", None, roi="voxels:0:4,0:4,0:4", labels=("two",)),
+    _with("fold that is not in the model", ConfigError, "folds 0, 4", "fold 0 alone", folds="0,4"),
+    _with("folds that are no numbers", ConfigError, "'all'", "0,2", folds="all"),
+    _with("the only fold by its number", None, folds="0"),
+    _with("disagreement of a single answer", ConfigError, "several answers", "--uncertainty",
+          disagreement=lambda f, models: f / "d.nrrd"),
+    _with("calibration of another model", ConfigError, "another model", "two", calibrations=_calibration("two")),
+    _with("calibration that is none", ConfigError, "calibration.json", "is no calibration",
+          calibrations=_no_calibration),
+    _with("calibration of the model", None, calibrations=_calibration("volume")),
+    _with("one model twice", ConfigError, "'volume'", "given twice", more_models=lambda f, models: (models["volume"],)),
+    _with("models that take other images", ConfigError, "different images", "--channel NAME=FILE",
+          more_models=lambda f, models: (models["two"],)),
+    _with("a second model that is missing", BundleError, "no model file",
+          more_models=lambda f, models: (f / "none.safetensors",)),
+    _with("two models for one image", None, more_models=lambda f, models: (models["other"],)),
+    _with("probabilities of two models", ConfigError, "several models",
+          more_models=lambda f, models: (models["other"],), probabilities=lambda f, models: f / "p.nrrd"),
+]  # fmt: skip
+
 CASES: tuple[Case, ...] = (
     *IMAGES, *about("output", _OUTPUTS), *about("device", _DEVICES), *about("model", _MODELS), *about("path", _PATHS),
+    *about("option", _OPTIONS),
 )  # fmt: skip

@@ -139,7 +139,7 @@ class Predictor:
         if disagreement is not None and self.members < 2:
             raise ConfigError(
                 f"disagreement needs several answers, and the model {self.manifest.name!r} gives one as it was loaded; "
-                "choose a higher quality or more folds"
+                "choose a higher quality or more folds if it has them, or --uncertainty, which one answer will do for"
             )
         report = progress or _ignore
         cancel = cancel or CancelToken()

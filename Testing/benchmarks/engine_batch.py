@@ -76,7 +76,7 @@ def _theirs(folder: Path, number: int) -> list[str]:
 
 
 def _paths(folder: Path) -> dict[str, str]:
-    return {name: str(folder / name[6:].lower()) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+    return {name: str(folder / name[7:]) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
 
 
 def _seconds(command: list[str], environment: dict[str, str] | None = None) -> dict[str, float]:

@@ -226,3 +226,16 @@ def test_missing_packages_are_named_with_what_to_run(monkeypatch, series, a_tiny
     monkeypatch.setattr(dicom_seg.importlib.util, "find_spec", lambda name: None if name == "highdicom" else find(name))
     with pytest.raises(ConfigError, match=r"need highdicom.*pip install mambasegment\[dicom\]"):
         segment(series, model="none", output=tmp_path / "o.dcm", extras=Extras())
+
+
+def test_segments_of_several_models_name_their_own(series, labels, a_manifest, tmp_path):
+    organ, lesion = a_manifest(name="organ", version="1"), a_manifest(name="lesion", version="4")
+    path = tmp_path / "o.dcm"
+    write_dicom_seg(labels, SEGMENTS, path, read_source(series), organ, {9: lesion})
+    written = pytest.importorskip("pydicom").dcmread(path)
+    algorithms = [segment.SegmentationAlgorithmIdentificationSequence[0] for segment in written.SegmentSequence]
+    named = {segment.TrackingID: (one.AlgorithmName, one.AlgorithmVersion)
+             for segment, one in zip(written.SegmentSequence, algorithms, strict=True)}  # fmt: skip
+    assert named.pop("label 9") == ("lesion", "4")
+    assert set(named.values()) == {("organ", "1")}
+    assert written.ManufacturerModelName == "organ + lesion"

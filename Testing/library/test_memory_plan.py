@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from MambaSegmentLib.bundle import Bundle, Channel
 from MambaSegmentLib.errors import ConfigError, ResourceError
 from MambaSegmentLib.inference import predictor as predictor_file
-from MambaSegmentLib.inference.memory_plan import MemoryPlan, Settings
+from MambaSegmentLib.inference.memory_plan import MemoryPlan, Settings, measured_tiles
 from MambaSegmentLib.inference.predictor import Predictor
 from MambaSegmentLib.inference.sliding import SlidingWindow
 from MambaSegmentLib.memory import bytes_from_text
@@ -199,3 +200,33 @@ def test_sizes_as_text(text, size):
 def test_texts_that_are_no_size(text):
     with pytest.raises(ConfigError, match="expected a size such as 3GB or 800MB"):
         bytes_from_text(text)
+
+
+def test_what_was_measured_of_one_tile_takes_the_place_of_the_count(a_bundle, a_volume):
+    rows = [{"size": [64, 64, 64], "memory_bytes": 9}, {"size": list(PATCH), "memory_bytes": 123_000_000}]
+    for measured, expected in (
+        ({"cpu": rows}, {PATCH: 123_000_000}),
+        ({"cuda": rows}, {}),
+        ({"cpu": rows[:1]}, {}),
+        ({"cpu": [{"size": list(PATCH), "memory_bytes": -5}]}, {}),
+        ({"cpu": [{"size": list(PATCH)}, 3]}, {}),
+        ({"cpu": 7}, {}),
+        ({}, {}),
+    ):
+        assert measured_tiles(replace(a_bundle.manifest, measured=measured), "cpu") == expected
+    of_slices = {"cpu": [{"size": [1, 32, 16], "memory_bytes": 5}]}
+    slicewise = replace(a_bundle.manifest, patch_size=(32, 16), measured=of_slices)
+    assert measured_tiles(slicewise, "cpu") == {(32, 16): 5}
+    plan = MemoryPlan(a_bundle.build_networks(), 1, (0, 1, 5), on_gpu=False, measured={PATCH: 123_000_000})
+    prepared = PreparedRows([a_volume], SPEC)
+    assert plan.estimate(prepared, Settings(PATCH, batch=2)).network == 246_000_000
+    assert plan.estimate(prepared, Settings((16, 16, 16))).network < 123_000_000
+
+
+def test_a_case_that_measured_figures_say_does_not_fit_steps_back(a_bundle, a_volume, caplog):
+    """Without a count: the limit leaves less than the model file tells that a tile took."""
+    told = {"cpu": [{"size": list(PATCH), "memory_bytes": 40_000_000_000}]}
+    bundle = replace(a_bundle, manifest=replace(a_bundle.manifest, measured=told))
+    with caplog.at_level(logging.WARNING):
+        Predictor(bundle, "cpu").segment([a_volume], memory_limit_bytes=30_000_000_000)
+    assert "tiles of 16 × 32 × 16 voxels are computed" in caplog.text

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.image_io import read_volume
 from MambaSegmentLib.worker.blocking import error_of
+from MambaSegmentLib.worker.failures import failure
 from MambaSegmentLib.worker.protocol import Failed, JobProgress, Options, Segment
+from Testing.bad_cases import worker_model, worker_options
 from Testing.bad_inputs import CASES
 from Testing.host import start
 
@@ -46,14 +49,16 @@ def test_the_modules_worker_says_what_the_library_says(host, shared_segmenter, m
     job = case.make(tmp_path, models)
     client = shared_segmenter.worker.client
     images = tuple(str(path) for path in job.images)
-    options = dict(job.options)
-    if isinstance(options.get("series"), str):
-        options["series"] = (options["series"],)
-    command = Segment(client.new_job(), images, job.model, str(job.output), Options(job.device, **options))
-    heard = []
-    client.send(command, heard.append)
-    host.wait_until(lambda: heard and not isinstance(heard[-1], JobProgress), timeout_s=60)
-    answer = heard[-1]
+    try:
+        options = Options(job.device, **worker_options(job))
+    except ConfigError as problem:  # what no worker need be asked for is refused where it was written
+        answer = failure(problem, "1")
+    else:
+        command = Segment(client.new_job(), images, worker_model(job), str(job.output), options)
+        heard = []
+        client.send(command, heard.append)
+        host.wait_until(lambda: heard and not isinstance(heard[-1], JobProgress), timeout_s=60)
+        answer = heard[-1]
     if case.error is not None:
         assert isinstance(answer, Failed)
         assert isinstance(error_of(answer), case.error)

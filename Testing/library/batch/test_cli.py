@@ -5,12 +5,13 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import psutil
 import pytest
 
-from MambaSegmentLib.bundle import Channel, Manifest, write_bundle
+from MambaSegmentLib.bundle import Channel, Manifest, read_bundle, write_bundle
 from MambaSegmentLib.cli import main
 from MambaSegmentLib.image_io import read_volume, write_volume
 from MambaSegmentLib.models import build_model
@@ -174,3 +175,23 @@ def test_a_region_labels_and_quality_count_as_other_options(a_model, tmp_path, c
     assert json.loads(capsys.readouterr().out)["resumed"] == first["resumed"] == 0
     assert main([*command, "--labels", "Tow"]) == 2
     assert "did you mean 'Two'?" in capsys.readouterr().err
+
+
+def test_several_models_give_one_result_for_each_case(a_model, tmp_path, capsys):
+    """The second model is the first one with another name: whatever it finds lies over the first one's labels."""
+    bundle = read_bundle(a_model)
+    other = tmp_path / "over.safetensors"
+    write_bundle(other, replace(bundle.manifest, name="over"), bundle.folds)
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    write_volume(Volume(np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)), images / "a.nrrd")
+    command = ["batch", str(images), "-m", str(a_model), "-m", str(other), "-o", str(out), "--device", "cpu", "--quiet"]
+    assert main([*command, "--quality", "fast", "--quality", "best", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    first = bundle.manifest.name
+    assert report["model"]["name"] == f"{first} + over"
+    (case,) = report["cases"]
+    assert [segment["model"] for segment in case["segments"]] == [first, first, "over", "over"]
+    assert not {1, 2} & set(np.unique(read_volume(out / "a.seg.nrrd").array))
+    assert main([*command, "--folds", "7"]) == 2
+    assert "the model has fold 0 alone" in capsys.readouterr().err

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.image_io import read_volume
 from MambaSegmentLib.worker.blocking import BlockingWorker
+from MambaSegmentLib.worker.failures import failure
 from MambaSegmentLib.worker.protocol import Failed, Hello, Options, Result, Segment
+from Testing.bad_cases import worker_model, worker_options
 from Testing.bad_files import write
 from Testing.bad_inputs import CASES, Case, Job, write_models
 from Testing.library.worker.conftest import is_gone
@@ -41,11 +44,12 @@ def worker():
 
 
 def ask(worker: BlockingWorker, job: Job) -> Result | Failed:
-    series = job.options.get("series", ())
-    rules = {name: job.options[name] for name in ("strict", "allow_nonfinite") if name in job.options}
-    options = Options(job.device, series=(series,) if isinstance(series, str) else series, **rules)
     images = tuple(str(image) for image in job.images)
-    return worker.ask(Segment(worker.new_job(), images, job.model, str(job.output), options))
+    try:
+        options = Options(job.device, **worker_options(job))
+    except ConfigError as problem:  # what no worker need be asked for is refused where it was written
+        return failure(problem, "1")
+    return worker.ask(Segment(worker.new_job(), images, worker_model(job), str(job.output), options))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -69,6 +69,7 @@ def test_the_line_is_what_the_design_says():
         "strict": False, "allow_nonfinite": False, "series": [],
         "quality": "best", "roi": None, "labels": [], "memory_limit": None,
         "uncertainty": None, "probabilities": None, "sidecar": None,
+        "folds": None, "precision": "auto", "disagreement": None, "calibrations": [],
     }  # fmt: skip
 
 

@@ -4,11 +4,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from MambaSegmentLib.bundle import read_bundle, write_bundle
 from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.image_io import read_volume
 from MambaSegmentLib.worker.folder import make_private_folder, use_private_folder
@@ -273,3 +275,19 @@ def test_region_labels_quality_and_limit_reach_the_engine(a_worker, a_model_file
     for change, kind in (({"labels": ["Antrior"]}, "ConfigError"), ({"memory_limit": "1MB"}, "ResourceError")):
         a_worker.send("segment", job="w", inputs=[an_image], model=model, output=str(output), options=options | change)
         assert a_worker.answer("w")["kind"] == kind
+
+
+def test_several_models_come_from_the_shelf_in_turn(a_worker, a_model_file, an_image, tmp_path):
+    """Each with its own quality; the later one lies over the earlier, and the timings are those of both."""
+    model, other, output = a_model_file(), tmp_path / "other.safetensors", tmp_path / "o.nrrd"
+    bundle = read_bundle(Path(model))
+    write_bundle(other, replace(bundle.manifest, name="other"), bundle.folds)
+    how = {"model": [model, str(other)], "output": str(output), "inputs": [an_image]}
+    options = {"device": "cpu", "quality": ["fast", "best"], "disagreement": None}
+    a_worker.send("segment", job="s", options=options, **how)
+    answer = a_worker.answer("s")
+    assert [segment["model"] for segment in answer["segments"]] == [bundle.manifest.name] * 2 + ["other"] * 2
+    assert set(np.unique(read_volume(output).array)) <= {0, 6, 10}
+    assert answer["timings"]["load_model"] > 0
+    a_worker.send("segment", job="w", options={**options, "quality": ["fast"] * 3}, **how)
+    assert "3 values of quality for 2 model(s)" in a_worker.answer("w")["message"]
