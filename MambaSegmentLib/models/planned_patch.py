@@ -18,27 +18,33 @@ from .registry import architecture_named, build_model
 STAGES = ("features_per_stage", "kernel_sizes", "strides")
 
 
-def follows_plan(name: str, given: Mapping[str, Any]) -> bool:
-    """Whether the network has stages that the options leave open."""
-    return any(option in _options_of(name) and option not in given for option in STAGES)
+def follows_plan(name: str, given: Mapping[str, Any], kind: type | None = None) -> bool:
+    """Whether the network has stages that the options leave open.
+
+    Args:
+        kind: the dataclass of the network's options, here and below; None for a network of the registry.
+    """
+    return any(option in _options_of(name, kind) and option not in given for option in STAGES)
 
 
-def dimensions(name: str, options: Mapping[str, Any]) -> int:
+def dimensions(name: str, options: Mapping[str, Any], kind: type | None = None) -> int:
     """Of the network: an option, its default, or a fixed number."""
-    return int(options.get("spatial_dims", getattr(architecture_named(name).config, "spatial_dims", 3)))
+    return int(options.get("spatial_dims", getattr(_kind(name, kind), "spatial_dims", 3)))
 
 
-def planned_options(name: str, given: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
+def planned_options(
+    name: str, given: Mapping[str, Any], plan: Mapping[str, Any], kind: type | None = None
+) -> dict[str, Any]:
     """The given options, and those that the plan has for what they leave open.
 
     Raises:
         ConfigError: the plan has no stages of the network's dimensions.
     """
     options = dict(given)
-    if plan["patch_size"][0] == 1 and "spatial_dims" in _options_of(name):
+    if plan["patch_size"][0] == 1 and "spatial_dims" in _options_of(name, kind):
         options.setdefault("spatial_dims", 2)
-    if follows_plan(name, given):
-        dims = dimensions(name, options)
+    if follows_plan(name, given, kind):
+        dims = dimensions(name, options, kind)
         topology = _topology(plan, dims)
         if topology is None:
             raise ConfigError(f"{name} takes {', '.join(STAGES)} from the plan, which has none of {dims} dimensions")
@@ -46,12 +52,14 @@ def planned_options(name: str, given: Mapping[str, Any], plan: Mapping[str, Any]
     return options
 
 
-def planned_patch(name: str, given: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[int, ...]:
+def planned_patch(
+    name: str, given: Mapping[str, Any], plan: Mapping[str, Any], kind: type | None = None
+) -> tuple[int, ...]:
     """The patch whose stages the network has; for others, one that most networks' multiples divide."""
-    flat = {"spatial_dims": 2} if plan["patch_size"][0] == 1 and "spatial_dims" in _options_of(name) else {}
-    dims = dimensions(name, flat | dict(given))
+    flat = {"spatial_dims": 2} if plan["patch_size"][0] == 1 and "spatial_dims" in _options_of(name, kind) else {}
+    dims = dimensions(name, flat | dict(given), kind)
     topology = _topology(plan, dims)
-    if topology is not None and (dims == 2 or follows_plan(name, given)):
+    if topology is not None and (dims == 2 or follows_plan(name, given, kind)):
         return tuple(topology["patch_size"])
     return tuple(plan["patch_size"][-dims:])
 
@@ -60,8 +68,12 @@ def _topology(plan: Mapping[str, Any], dims: int) -> Mapping[str, Any] | None:
     return (plan.get("topologies") or {}).get(f"{dims}d")
 
 
-def _options_of(name: str) -> set[str]:
-    return {field.name for field in fields(architecture_named(name).config)}
+def _options_of(name: str, kind: type | None = None) -> set[str]:
+    return {field.name for field in fields(_kind(name, kind))}
+
+
+def _kind(name: str, kind: type | None) -> type[Any]:
+    return architecture_named(name).config if kind is None else kind
 
 
 def enlarged_patch(network: nn.Module, planned: Sequence[int]) -> tuple[int, ...]:
