@@ -44,7 +44,6 @@ class ModelFilesSection:
         self._remove = remove
         self._onChanged = onChanged
         self._model: StoredModel | None = None
-        self._isBusy = False
         self._cancelling = False
         self._added = ""
         self._process = SideProcess(self._onLine, self._onOver)
@@ -63,7 +62,7 @@ class ModelFilesSection:
 
     def show(self, model: StoredModel | None, isBusy: bool, mayRemove: bool) -> None:
         """The chosen model; `isBusy` while its file may be in use, `mayRemove` if it is the user's own."""
-        self._model, self._isBusy = model, isBusy
+        self._model = model
         button = self.ui.removeModelButton
         button.enabled = model is not None and mayRemove and not isBusy
         button.toolTip = (

@@ -16,17 +16,23 @@ ANTERIOR, POSTERIOR = "Segment_1", "Segment_5"  # of the tiny model, whose label
 
 def result_of_a_run(name="case 7"):
     """A volume and the segments of the tiny model for it, as a run brings them, without the worker."""
-    from MambaSegmentPanel.provenance import Provenance
-    from MambaSegmentPanel.segmentation_in import addSegments, newSegmentation
-
-    from MambaSegmentLib.segments import SegmentInfo
+    from MambaSegmentPanel.segmentation_in import newSegmentation
 
     volume = addVolume(someVoxels(), gridMatrix("all of it"), name=name)
     node = newSegmentation(volume, f"{name} tiny")
+    add_segments_of_a_run(volume, node)
+    return volume, node
+
+
+def add_segments_of_a_run(volume, node):
+    from MambaSegmentPanel.provenance import Provenance
+    from MambaSegmentPanel.segmentation_in import addSegments
+
+    from MambaSegmentLib.segments import SegmentInfo
+
     segments = [SegmentInfo(1, "Anterior", (1.0, 0.0, 0.0)), SegmentInfo(5, "Posterior", (0.0, 1.0, 0.0))]
     provenance = Provenance("tiny", "1", SHA, {"device": "cpu"})
-    addSegments(node, expectedLabels(someVoxels()).astype(np.uint8), volume, segments, provenance)
-    return volume, node
+    return addSegments(node, expectedLabels(someVoxels()).astype(np.uint8), volume, segments, provenance)
 
 
 def review_it(host, widget, node):

@@ -1,14 +1,13 @@
 """A person reviews the result of a run: real segments, real edits and clicks, files that are read back."""
 
-import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import qt
 import slicer
-import vtk
 
 from MambaSegmentLib.review.document import geometry_sha256, read_review
 from Testing.host.segment_editor import KEYS
@@ -18,6 +17,7 @@ from Testing.module.review_cases import (
     POSTERIOR,
     SHA,
     a_mask,
+    add_segments_of_a_run,
     brush,
     choose,
     choose_folder,
@@ -88,13 +88,13 @@ def test_what_is_under_review_is_shown_with_slicers_status(widget, a_review):
 
 def test_a_run_is_followed_by_its_review(host, open_module):
     """With a real worker; the model's name, options and time come from the run."""
-    volume = addVolume(someVoxels(), name="case 7")
+    addVolume(someVoxels(), name="case 7")
     widget = open_module()
     assert widget.ui.reviewCollapsibleButton.collapsed
     assert "After each run" in widget.ui.reviewHintLabel.text
     press(widget.ui.segmentButton)
     wait_for_end(host, widget)
-    node = widget.logic.getParameterNode().reviewSegmentation
+    assert widget.logic.getParameterNode().reviewSegmentation is segmentations()[0]
     assert not widget.ui.reviewCollapsibleButton.collapsed
     assert widget.ui.reviewContent.visible
     state = session_of(widget).state
@@ -103,17 +103,55 @@ def test_a_run_is_followed_by_its_review(host, open_module):
     assert [(image.channel, image.file) for image in state.images] == [("T1", None)]
     assert {each: entry.value for each, entry in state.predicted.items()} == {ANTERIOR: 1, POSTERIOR: 5}
 
+    assert "torch" not in sys.modules
+
+
+def a_finished_job(volume, node, identifiers=(ANTERIOR, POSTERIOR)):
+    """Of a job what the review reads, made of real parts."""
+    from MambaSegmentPanel.job import Outcome, Request
+    from MambaSegmentPanel.segmenter import modelOf
+
+    path, manifest = modelOf("hippocampus-t1")
+    return SimpleNamespace(
+        request=Request((volume,), path, manifest), outcome=Outcome(node=node, segmentIds=list(identifiers))
+    )
+
+
+def test_a_second_run_into_the_same_segmentation_joins_its_review(host, widget):
+    volume, node = result_of_a_run()
+    before = labelsOf(node, volume)
+    review = widget.panel.review
+    assert widget.ui.reviewCollapsibleButton.collapsed
+    review.follow(a_finished_job(volume, node))
+    assert not widget.ui.reviewCollapsibleButton.collapsed
+    assert widget.logic.getParameterNode().reviewSegmentation is node
+    assert session_of(widget).state.images[0].channel == "T1"
+    choose(widget.ui.reviewRejectButton)
+    widget.ui.reviewReviewerEdit.text = "A. Reviewer"
+    session_of(widget).signOff("A. Reviewer")
     brush(widget, a_mask(NOWHERE))
-    widget.logic.getParameterNode().outputSegmentation = node  # a second run adds to it
-    press(widget.ui.segmentButton)
-    wait_for_end(host, widget)
+    review.follow(a_finished_job(volume, node, add_segments_of_a_run(volume, node)))
+    assert statuses(widget) == ["in progress", "not started", "not started", "not started"]
     state = session_of(widget).state
     assert [entry.value for entry in state.predicted.values()] == [1, 5, 2, 3]  # labels that no other segment has
+    assert (state.decision, state.signedOffBy) == ("reject", "")
     (prediction,) = all_prediction_nodes()
     assert list(prediction.GetSegmentation().GetSegmentIDs()) == list(node.GetSegmentation().GetSegmentIDs())
     assert prediction.GetSegmentation().GetNumberOfLayers() == 2
-    assert "torch" not in sys.modules
-    assert volume.GetScene() is not None
+    first = slicer.util.arrayFromSegmentBinaryLabelmap(prediction, ANTERIOR, volume)
+    np.testing.assert_array_equal(first > 0, before == 1)  # as it was before the edit
+
+
+def test_a_run_that_ends_while_another_module_is_shown_is_there_afterwards(host, widget):
+    volume, node = result_of_a_run()
+    host.exit("MambaSegment")
+    widget.panel.review.follow(a_finished_job(volume, node))
+    assert widget.panel.review.editor.widget is None
+    host.enter("MambaSegment")
+    assert widget.ui.reviewSegmentationSelector.currentNode() is node
+    assert widget.ui.reviewContent.visible
+    host.close_scene()
+    assert widget.logic.getParameterNode().reviewSegmentation is None
 
 
 def test_a_section_that_the_user_folded_stays_folded(host, widget, a_review):
@@ -147,7 +185,7 @@ def test_completed_goes_on_to_the_next_and_flag_is_taken_back(widget, a_review):
     press(ui.reviewCompleteButton)
     assert statuses(widget) == ["completed", "not started"]
     assert ui.reviewSegmentsTable.selectedSegmentIDs() == (POSTERIOR,)
-    assert widget.panel.review.editor.selected == POSTERIOR
+    assert widget.panel.review.editor.widget.currentSegmentID() == POSTERIOR
     press(ui.reviewFlagButton)
     assert statuses(widget) == ["completed", "flagged"]
     assert ui.reviewProgressLabel.text == "1 of 2 completed, 1 flagged"
@@ -436,6 +474,13 @@ def test_files_of_others_are_never_overwritten_silently(widget, a_review, tmp_pa
     assert ui.reviewConflictFrame.visible
     press(ui.reviewReplaceButton)
     assert document_of(tmp_path, "case 7-2").reviewer == "A. Reviewer"
+
+
+def test_without_the_packages_that_write_files_the_panel_says_what_to_do(widget, a_review, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "slicerio", None)  # as before anything was installed
+    press(widget.ui.reviewSaveButton)
+    assert widget.ui.reviewErrorLabel.text.startswith("Not saved: The package slicerio is missing; press Install")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("what", ["no folder", "full disk", "not permitted"])
@@ -796,5 +841,3 @@ def test_a_moved_slice_is_a_sign_of_work(host, widget):
 
 def test_nothing_of_this_loads_torch(widget, a_review):
     assert "torch" not in sys.modules
-    assert json.loads(a_review[1].GetAttribute("MambaSegment.Review"))["case"] == "case 7"
-    assert vtk is not None

@@ -75,10 +75,6 @@ class ReviewEditor:
         """The vtkMRMLSegmentEditorNode."""
         return self._node
 
-    @property
-    def selected(self) -> str:
-        return self.widget.currentSegmentID() if self.widget is not None else ""
-
     def select(self, identifier: str) -> None:
         if self.widget is not None and identifier != self.widget.currentSegmentID():
             self.widget.setCurrentSegmentID(identifier)

@@ -168,5 +168,6 @@ def _noteCorrections(session: ReviewSession, labels: Labels) -> None:
             segment.SetTag("DICOM.SegmentAlgorithmType", "SEMIAUTOMATIC")
 
 
-def _inHeader(name: str) -> str:
-    return " ".join(name.replace("|", "/").split()) or "segment"
+def _inHeader(name: str | None) -> str:
+    """Without what separates fields of a `.seg.nrrd`; a segment without a name gets one."""
+    return " ".join((name or "").replace("|", "/").split()) or "segment"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .prediction import predictionOf, removePrediction
@@ -34,12 +34,12 @@ class OpenReviews:
     def sessions(self) -> list[ReviewSession]:
         return list(self._sessions.values())
 
-    def drop(self, session: ReviewSession) -> None:
-        """Stop following a node; its review stays in it."""
+    def drop(self, session: ReviewSession, joining: Iterable[str] = ()) -> None:
+        """Stop following a node; its review stays in it. `joining`: as for `ReviewSession.close`."""
         for identifier, each in list(self._sessions.items()):
             if each is session:
                 del self._sessions[identifier], self._predictions[identifier]
-                session.close()
+                session.close(joining)
 
     def takeGone(self, scene: Any) -> list[ReviewSession]:
         """Sessions whose node left the scene: they are forgotten, and the model's results removed as well."""

@@ -133,6 +133,9 @@ class ReviewSaver:
         self.ui.reviewConflictFrame.visible = False
 
     def _sayNotSaved(self, error: Exception) -> None:
+        if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("MambaSegment"):
+            self._say(_("Not saved: The package {name} is missing; press Install at the top.").format(name=error.name))
+            return
         if not isinstance(error, MambaSegmentError):
             _log.exception("a review could not be saved", exc_info=error)
         message, advice = messageAndAdvice(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +107,7 @@ class ReviewSection:
         if job is None:
             return
         node, request = job.outcome.node, job.request
-        self._drop(self.reviews.of(node))  # of a node that got more segments
+        self._drop(self.reviews.of(node), job.outcome.segmentIds)  # of a node that got more segments
         try:
             beginReview(node, request.volumeNodes, [channel.name for channel in request.manifest.channels])
         except MambaSegmentError as error:  # the result is there all the same
@@ -190,11 +190,11 @@ class ReviewSection:
 
     # --- which review
 
-    def _drop(self, session: ReviewSession | None) -> None:
+    def _drop(self, session: ReviewSession | None, joining: Iterable[str] = ()) -> None:
         if session is not None:
             if session is self._session:
                 self._setSession(None)
-            self.reviews.drop(session)
+            self.reviews.drop(session, joining)
 
     def _setSession(self, session: ReviewSession | None) -> None:
         if session is self._session:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,11 +52,17 @@ class ReviewSession:
         self.clock = clock or ReviewClock()
         self._onChanged = onChanged
         self._onWithdrawn = onWithdrawn
+        self._joining: frozenset[str] = frozenset()
         self._shown = self._whatIsShown()
         self._watcher = EditWatcher(segmentationNode, self._onEdits, self._onShown)
 
-    def close(self) -> None:
-        """Stop following; the node keeps everything."""
+    def close(self, joining: Iterable[str] = ()) -> None:
+        """Stop following; the node keeps everything.
+
+        Args:
+            joining: ids of segments that a run has just added, which are no edit of the reviewer.
+        """
+        self._joining = frozenset(joining)
         if self.node.GetScene() is not None:
             self.look()
         self._onChanged = lambda: None
@@ -167,11 +173,12 @@ class ReviewSession:
         self.clock.touch()
         before = {identifier: status for identifier, _name, status in self._shown}
         segmentation = self.node.GetSegmentation()
-        for identifier in edits.changed | edits.added:
+        added = edits.added - self._joining
+        for identifier in edits.changed | added:
             segment = segmentation.GetSegment(identifier)
             setStatus(segment, statusAfterEdit(before.get(identifier, IN_PROGRESS), statusOf(segment)))
         predicted = dict(self.state.predicted)
-        for identifier in sorted(edits.added - predicted.keys()):
+        for identifier in sorted(added - predicted.keys()):
             segment = segmentation.GetSegment(identifier)
             taken = {entry.value for entry in predicted.values()}
             value = valueFor(int(segment.GetLabelValue()), taken)
