@@ -38,6 +38,7 @@ class Trainer(nnUNetTrainer):
         pass
 folder = Path(os.environ["nnUNet_preprocessed"]) / "Dataset001_Hippocampus"
 plans, dataset = (json.loads((folder / name).read_text()) for name in ("nnUNetPlans.json", "dataset.json"))
+plans["continue_training"] = False  # as nnU-Net's own command adds it
 trainer = Trainer(plans, "3d_fullres", 0, dataset, device=torch.device("cpu"))
 trainer.on_train_start()
 trainer.on_epoch_start()
