@@ -9,9 +9,9 @@ from Testing.benchmarks.timing import peak_memory_bytes
 
 
 def test_the_ct_with_air_has_tiles_that_are_uniform_though_it_is_resampled(monkeypatch):
-    monkeypatch.setattr(engine, "CASE_SHAPE", (8, 64, 64))
+    monkeypatch.setattr(engine, "CASE_SHAPE", (8, 128, 128))
     monkeypatch.setattr(engine, "AIR_WANTED_MM", (5.0, 2.2, 2.2))
-    monkeypatch.setattr(engine, "AIR_PATCH", (8, 8, 8))
+    monkeypatch.setattr(engine, "AIR_PATCH", (8, 16, 16))
     report = engine.TASKS["ct_256x256x128_air"][1]["ours"]()()
     assert 0 < report["reused_tiles"] < report["tiles"]
     assert 0 < report["forward_s"] <= report["network_s"]
@@ -19,17 +19,17 @@ def test_the_ct_with_air_has_tiles_that_are_uniform_though_it_is_resampled(monke
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a high-water mark that can be set back")
 def test_memory_does_not_grow_with_the_number_of_slices(monkeypatch):
-    """Beyond the labels, on volumes of which the longer one would need 65 MB more as float32 alone."""
-    monkeypatch.setattr(engine, "LONG_PLANE", (192, 192))
+    """Beyond the labels, on volumes of which the longer one would need 25 MB more as float32 alone."""
+    monkeypatch.setattr(engine, "LONG_PLANE", (160, 160))
     monkeypatch.setattr(engine, "LONG_PATCH", (32, 64, 64))
     extra = []
-    for slices in (160, 600):
+    for slices in (80, 320):
         job = engine._long(slices)
         peak_memory_bytes(reset=True)
         before = peak_memory_bytes()
         report = job()
         extra.append(peak_memory_bytes() - before - report["labels_bytes"])
-    assert extra[1] < extra[0] + 20e6
+    assert extra[1] < extra[0] + 12e6
     assert max(extra) < 200e6
 
 
