@@ -9,7 +9,7 @@ from Testing.benchmarks.timing import peak_memory_bytes
 
 
 def test_the_ct_with_air_has_tiles_that_are_uniform_though_it_is_resampled(monkeypatch):
-    monkeypatch.setattr(engine, "CASE_SHAPE", (8, 128, 128))
+    monkeypatch.setattr(engine, "CASE_SHAPE", (16, 128, 128))
     monkeypatch.setattr(engine, "AIR_WANTED_MM", (5.0, 2.2, 2.2))
     monkeypatch.setattr(engine, "AIR_PATCH", (8, 16, 16))
     report = engine.TASKS["ct_256x256x128_air"][1]["ours"]()()
