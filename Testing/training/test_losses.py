@@ -378,7 +378,7 @@ def test_deep_supervision_needs_a_list_of_the_right_length():
             loss(wrong, labels)
 
 
-REGIONS = ((1, 2), (2,))  # a tumour with its core
+TUMOUR_REGIONS = ((1, 2), (2,))  # a tumour with its core
 
 
 def overlapping() -> tuple[Tensor, Tensor]:
@@ -393,14 +393,14 @@ def test_regions_that_overlap_are_yes_or_no_each():
     p, truth = logits.sigmoid()[0, :, 0], torch.tensor([[0.0, 1, 1, 0], [0, 0, 1, 0]], dtype=torch.float64)
     entropy = -(truth * p.log() + (1 - truth) * (1 - p).log()).mean()
     dice = ((2 * (p * truth).sum(1) + 1e-5) / (p.sum(1) + truth.sum(1) + 1e-5)).mean()
-    torch.testing.assert_close(build_loss("dice_ce", label_regions=REGIONS)(logits, labels), entropy + 1 - dice)
+    torch.testing.assert_close(build_loss("dice_ce", label_regions=TUMOUR_REGIONS)(logits, labels), entropy + 1 - dice)
 
 
 @pytest.mark.parametrize("name", ["dice_ce", "rs_tversky", "arsl", "focal", "dice_focal"])
 def test_every_loss_takes_regions_and_leaves_ignored_voxels_out(name):
     pytest.importorskip("monai")
     more = {"regions_per_axis": (1, 2)} if name in ("rs_tversky", "arsl") else {}
-    loss = build_loss(name, label_regions=REGIONS, ignore_label=3, **more)
+    loss = build_loss(name, label_regions=TUMOUR_REGIONS, ignore_label=3, **more)
     logits, labels = overlapping()
     labels[..., 3] = 3
     logits = logits.clone().requires_grad_()
@@ -414,7 +414,7 @@ def test_every_loss_takes_regions_and_leaves_ignored_voxels_out(name):
 def test_as_many_outputs_as_regions():
     logits, labels = overlapping()
     with pytest.raises(ShapeError, match="the data has 3 regions"):
-        build_loss("dice_ce", label_regions=(*REGIONS, (1,)))(logits, labels)
+        build_loss("dice_ce", label_regions=(*TUMOUR_REGIONS, (1,)))(logits, labels)
 
 
 def test_focal_loss_by_hand():

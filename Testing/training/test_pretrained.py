@@ -12,7 +12,7 @@ from mambasegment_training.cli import main
 from mambasegment_training.config import config_from_json
 from mambasegment_training.export import export
 from mambasegment_training.loop import fit, resume
-from mambasegment_training.run_folder import BEST, LAST, read_run
+from mambasegment_training.run_folder import BEST, LAST, PREVIOUS, read_run
 from safetensors import safe_open
 
 from MambaSegmentLib.bundle import verify_bundle
@@ -143,7 +143,8 @@ def test_a_run_under_way_needs_the_file_no_more_and_one_that_did_not_begin_needs
         (run / "pretrained.json").write_bytes((whole_run / "pretrained.json").read_bytes())
     resume(not_begun, device="cpu")
     assert same_runs(not_begun, whole_run)
-    (not_begun / LAST).unlink()
+    for name in (LAST, PREVIOUS):
+        (not_begun / name).unlink()
     other = an_imagenet_file()
     other["norm.bias"] += 1  # not even used
     torch.save(other, copy)

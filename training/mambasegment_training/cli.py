@@ -220,9 +220,9 @@ def _fit(arguments: argparse.Namespace) -> None:
     try:
         result = _resumed(arguments, budget_s, requests) if arguments.resume else _begun(arguments, budget_s, requests)
     except Cancelled as stopped:
-        if not requests.terminated:
+        if requests.interrupted:
             raise
-        print(f"mambatrain: {stopped}", file=sys.stderr)  # what a cluster asks for is no failure
+        print(f"mambatrain: {stopped}", file=sys.stderr)  # what a cluster asks for, here or elsewhere, is no failure
         return
     if int(os.environ.get("RANK", "0")) > 0:
         return

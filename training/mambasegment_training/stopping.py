@@ -14,12 +14,12 @@ class StopRequests:
 
     Attributes:
         cancel: set by the first of them.
-        terminated: it was not the user.
+        interrupted: it was the user, here; another process of a training on several may have been asked instead.
     """
 
     def __init__(self) -> None:
         self.cancel = CancelToken()
-        self.terminated = False
+        self.interrupted = False
         signal.signal(signal.SIGINT, self._interrupt)
         signal.signal(signal.SIGTERM, self._terminate)
         if sys.platform == "win32":
@@ -27,10 +27,10 @@ class StopRequests:
 
     def _interrupt(self, _number: int, _frame: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.interrupted = not self.cancel.cancelled  # after SIGTERM the state is being saved already
         self._stop()
 
     def _terminate(self, _number: int, _frame: object) -> None:
-        self.terminated = True
         self._stop()
 
     def _stop(self) -> None:
