@@ -99,10 +99,10 @@ def modelOf(model: str | Path) -> tuple[Path, Manifest]:
 
 def _nodesOf(volumeNodes: Any, manifest: Manifest) -> tuple[Any, ...]:
     """In the order of the model's channels. Raises: ConfigError, for one that is missing, unknown or too many."""
-    from MambaSegmentLib.api import in_channel_order
+    from MambaSegmentLib.case import images_by_channel
 
     listed = volumeNodes if isinstance(volumeNodes, list | tuple | Mapping) else [volumeNodes]
-    return tuple(in_channel_order(listed, manifest))
+    return tuple(images_by_channel(listed, [manifest]).values())
 
 
 def _checkInScene(nodes: tuple[Any, ...]) -> None:
