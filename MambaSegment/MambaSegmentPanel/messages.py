@@ -5,9 +5,8 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 from MambaSegmentLib.errors import BundleError, MambaSegmentError, ResourceError
+from MambaSegmentLib.files import disk_is_full
 from MambaSegmentLib.worker.blocking import InternalError
-
-from .volume_out import NO_SPACE
 
 
 def messageAndAdvice(error: Exception) -> tuple[str, str]:
@@ -28,7 +27,7 @@ def asSentence(text: str) -> str:
 
 def _adviceFor(error: MambaSegmentError) -> str:
     """For errors that come up before the worker; most say in their message what to do."""
-    if isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_SPACE:
+    if isinstance(error.__cause__, OSError) and disk_is_full(error.__cause__):
         return _("Free some space on that disk and try again.")
     if isinstance(error, ResourceError):
         return _("Crop the image, close other programs, or choose another device.")

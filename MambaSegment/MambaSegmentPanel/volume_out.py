@@ -18,6 +18,7 @@ import slicer
 import vtk
 
 from MambaSegmentLib.errors import ConfigError, GeometryError, ImageError, ResourceError
+from MambaSegmentLib.files import disk_is_full
 from MambaSegmentLib.volume import Volume
 
 _PIECE_BYTES = 8_000_000  # written at once: a few milliseconds, so that the application stays awake in between
@@ -26,7 +27,6 @@ _NRRD_TYPES = {
     "uint32": "unsigned int", "int64": "long long", "uint64": "unsigned long long", "float32": "float",
     "float64": "double",
 }  # fmt: skip
-NO_SPACE = {28, 112, 122}  # ENOSPC, Windows' ERROR_DISK_FULL, EDQUOT
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -82,7 +82,7 @@ def writeNrrd(volume: Volume, path: Path) -> Iterator[float]:
                 stream.write(np.ascontiguousarray(volume.array[begin : begin + step]).data)
                 yield min(1.0, (begin + step) / slices)
     except OSError as problem:
-        if problem.errno in NO_SPACE:
+        if disk_is_full(problem):
             raise ResourceError(
                 f"the volume cannot be handed to the worker: the disk is full on which {path.parent} lies"
             ) from problem

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 from ..errors import ConfigError, ImageError, ResourceError
+from ..files import disk_is_full
 from ..locks import try_lock
 from .outcome import DONE, Outcome
 
 _log = logging.getLogger(__name__)
 FILE_NAME = "batch.jsonl"
-_NO_SPACE = {28, 112, 122}  # ENOSPC, Windows' ERROR_DISK_FULL, EDQUOT
 
 
 class Journal:
@@ -72,7 +72,7 @@ class Journal:
                 rest = rest[self._stream.write(rest) :]
             os.fsync(self._stream.fileno())
         except OSError as problem:
-            kind = ResourceError if problem.errno in _NO_SPACE else ImageError
+            kind = ResourceError if disk_is_full(problem) else ImageError
             raise kind(f"cannot write {self._path}: {problem.strerror or problem}; make room and go on") from problem
         self._at_line_start = True
         self._last[outcome.case] = outcome

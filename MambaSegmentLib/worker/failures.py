@@ -5,10 +5,10 @@ import sys
 
 from .. import errors
 from ..console import write_crash_log
+from ..files import disk_is_full
 from .protocol import Failed, ProtocolError
 
 _LONGEST_MESSAGE = 4000  # characters
-_DISK_FULL = {28, 112, 122}  # ENOSPC, Windows' ERROR_DISK_FULL, EDQUOT
 
 _ADVICE: dict[type[errors.MambaSegmentError], str] = {
     errors.ConfigError: "Change the option or argument that the message names.",
@@ -26,7 +26,7 @@ def failure(problem: Exception, job: str | None) -> Failed:
     if isinstance(problem, MemoryError) or _is_torch_memory_error(problem):
         problem = errors.ResourceError(f"not enough memory: {problem or type(problem).__name__}")
     elif isinstance(problem, OSError):  # a name that is too long, a disk that is gone
-        kind_of_trouble = errors.ResourceError if problem.errno in _DISK_FULL else errors.ImageError
+        kind_of_trouble = errors.ResourceError if disk_is_full(problem) else errors.ImageError
         problem = kind_of_trouble(str(problem))
     if isinstance(problem, errors.MambaSegmentError):
         kind = next(kind for kind in type(problem).__mro__ if kind.__module__ == errors.__name__)

@@ -37,15 +37,23 @@ def main() -> None:
         "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="the others are kept; default: all"
     )
     arguments = parser.parse_args()
-    name = arguments.name
     FOLDER.mkdir(parents=True, exist_ok=True)
-    kept = json.loads((FOLDER / f"{name}.json").read_text("utf-8")) if len(arguments.parts) < len(PARTS) else {}
-    result = {**kept, "machine": machine(), **{part: PARTS[part]() for part in arguments.parts}}
+    whole = len(arguments.parts) == len(PARTS)
+    result = {} if whole else json.loads((FOLDER / f"{arguments.name}.json").read_text("utf-8"))
+    for part in arguments.parts:
+        on = machine()
+        result[part] = PARTS[part]()
+        result.setdefault("machines", {})[part] = on
+        if not whole or part == arguments.parts[-1]:  # what was measured is kept, whatever happens to the next part
+            _write(arguments.name, result)
+    print(table(result))
+
+
+def _write(name: str, result: dict[str, Any]) -> None:
     with atomic_path(FOLDER / f"{name}.json") as path:
         path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     with atomic_path(FOLDER / f"{name}.md") as path:
         path.write_text(table(result), encoding="utf-8")
-    print(table(result))
 
 
 def machine() -> dict[str, Any]:
@@ -77,10 +85,9 @@ def _processor() -> str:
 
 def table(result: dict[str, Any]) -> str:
     """The same numbers for people."""
-    on, step, whole = result["machine"], result["training_step"], result["cases"]
+    step, whole = result["training_step"], result["cases"]
     lines = [
-        f"Measured {on['date']} on {on['processor']}, {on['threads']} threads, "
-        f"torch {on['torch']}, numba {on['numba']}.",
+        *_machines(result["machines"]),
         "",
         *(scan_table(result["scan"]) if "cpp" in result["scan"] else []),  # a file of before lacks these
         *(directions_table(result["directions"]) if "directions" in result else []),
@@ -104,6 +111,20 @@ def table(result: dict[str, Any]) -> str:
     if "training" in result:
         lines += training.table(result["training"])
     return "\n".join(lines) + "\n"
+
+
+def _machines(machines: dict[str, dict[str, Any]]) -> list[str]:
+    """A line for each machine and day, with the parts that were measured there."""
+    parts: dict[str, list[str]] = {}
+    for part, on in machines.items():
+        line = (
+            f"Measured {on['date']} on {on['processor']}, {on['threads']} threads, torch {on['torch']}, "
+            f"numba {on['numba']}"
+        )
+        parts.setdefault(line, []).append(part)
+    if len(parts) == 1:
+        return [f"{next(iter(parts))}."]
+    return [f"- {line}: {', '.join(names)}." for line, names in parts.items()]
 
 
 def scan_table(measured: dict[str, Any]) -> list[str]:

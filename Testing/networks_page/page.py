@@ -33,7 +33,7 @@ def speed_block(benchmark: Mapping[str, Any]) -> str:
     rows = benchmark.get("networks")
     if not rows:
         return "Not measured yet: `make bench` measures them on your machine."
-    on = benchmark["machine"]
+    on = benchmark["machines"]["networks"]
     about = f"Measured {on['date']} on {on['processor']}, {rows[0]['threads']} threads, torch {on['torch']}."
     return "\n".join([about, *speed_rows(rows)])
 

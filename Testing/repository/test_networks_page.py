@@ -103,8 +103,8 @@ def test_the_benchmark_measures_a_network_and_its_target():
     last = benchmark.table([row])[-1]
     assert last == "| Tiny | 1 x 8 x 16 | 1.23 s | 1.50 GB | 0.30 GB | below 1 s: missed, below 2 GB: met |"
     machine = {"date": "2026-01-02", "processor": "Some processor", "torch": "2.13"}
-    assert last in speed_block({"machine": machine, "networks": [row]})
-    assert "Not measured yet" in speed_block({"machine": machine})
+    assert last in speed_block({"machines": {"networks": machine}, "networks": [row]})
+    assert "Not measured yet" in speed_block({"machines": {}})
 
 
 def test_every_target_is_of_a_network_that_is_measured():
