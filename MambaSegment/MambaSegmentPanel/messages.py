@@ -28,7 +28,7 @@ def asSentence(text: str) -> str:
 def _adviceFor(error: MambaSegmentError) -> str:
     """For errors that come up before the worker; most say in their message what to do."""
     if isinstance(error.__cause__, OSError) and disk_is_full(error.__cause__):
-        return _("Free some space on that disk and try again.")
+        return ""  # the message says it
     if isinstance(error, ResourceError):
         return _("Crop the image, close other programs, or choose another device.")
     if isinstance(error, BundleError):

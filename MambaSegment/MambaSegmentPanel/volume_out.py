@@ -84,7 +84,8 @@ def writeNrrd(volume: Volume, path: Path) -> Iterator[float]:
     except OSError as problem:
         if disk_is_full(problem):
             raise ResourceError(
-                f"the volume cannot be handed to the worker: the disk is full on which {path.parent} lies"
+                f"the volume cannot be handed to the worker: the disk is full on which {path.parent} lies; "
+                "free some space there and try again"
             ) from problem
         raise ResourceError(f"cannot write {path}: {problem.strerror or problem}") from problem
 

@@ -128,7 +128,7 @@ def test_no_room_to_hand_the_volume_over(host, open_module, tiny_disk, segmenter
     press(widget.ui.segmentButton)
     wait_for_end(host, widget)
     assert "the disk is full on which" in problem(widget)
-    assert "Free some space on that disk and try again." in problem(widget)
+    assert "free some space there and try again." in problem(widget)
     assert not list(folder.rglob("*job*"))
     subprocess.run(["mount", "-o", "remount,size=4m", str(folder)], check=True)  # the user makes room
     press(widget.ui.segmentButton)
