@@ -36,6 +36,7 @@ def pictures(host, picture_folder):
     before = host.app.palette()
 
     def take(widget, name):
+        host.process_events(0.3)  # what a review measures is shown a moment after a click
         for look, palette, width in (
             ("usual", before, USUAL_PX),
             ("light", before, NARROW_PX),
