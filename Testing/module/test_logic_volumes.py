@@ -118,5 +118,5 @@ def test_a_large_volume_goes_out_in_pieces_and_a_place_that_is_not_there_is_name
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' file that is always full")
 def test_a_full_disk_is_named(volume_out):
     volume = volume_out.volumeOf(addVolume(VOXELS))
-    with pytest.raises(ResourceError, match="the disk is full on which .* lies; free some space"):
+    with pytest.raises(ResourceError, match=r"the disk is full on which .* lies; free some space"):
         list(volume_out.writeNrrd(volume, Path("/dev/full")))
