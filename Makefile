@@ -14,13 +14,20 @@ RUN := $(BIN)/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: demo test setup bench check clean
+.PHONY: demo test test-library test-others setup bench check clean
 
 demo: $(VENV)/.demo-ready
 	$(RUN) -m MambaSegmentLib demo --output demo-output
 
+# two halves side by side: most tests keep one core busy, and many wait for a process to start
 test: $(VENV)/.test-ready check
-	$(RUN) -m pytest
+	$(MAKE) --no-print-directory --jobs=2 test-library test-others
+
+test-library: $(VENV)/.test-ready
+	$(RUN) -m pytest Testing/library
+
+test-others: $(VENV)/.test-ready
+	$(RUN) -m pytest Testing/module Testing/host Testing/training Testing/repository
 
 check: $(VENV)/.test-ready
 	$(RUN) -m ruff check .

@@ -72,8 +72,10 @@ class Journal:
                 rest = rest[self._stream.write(rest) :]
             os.fsync(self._stream.fileno())
         except OSError as problem:
-            kind = ResourceError if disk_is_full(problem) else ImageError
-            raise kind(f"cannot write {self._path}: {problem.strerror or problem}; make room and go on") from problem
+            if disk_is_full(problem):
+                message = "the disk is full; free some space, and the same command goes on from there"
+                raise ResourceError(f"cannot write {self._path}: {message}") from problem
+            raise ImageError(f"cannot write {self._path}: {problem.strerror or problem}") from problem
         self._at_line_start = True
         self._last[outcome.case] = outcome
 

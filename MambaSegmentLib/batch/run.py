@@ -78,11 +78,12 @@ def run_batch(
                 on_failure(outcome)
         if progress is not None:
             progress(Progress("batch", len(cases), len(cases), 0.0))
-    except BaseException:
+    except BaseException as cause:
         try:
             batch.close()
-        except MambaSegmentError as problem:  # mostly for the same reason, which is told
-            _log.warning("the report could not be written: %s", problem)
+        except MambaSegmentError as problem:
+            same = type(problem) is type(cause)  # such as a full disk, which is told once
+            _log.log(logging.DEBUG if same else logging.WARNING, "the report could not be written: %s", problem)
         raise
     batch.close()
     return batch.report()
