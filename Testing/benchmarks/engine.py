@@ -103,6 +103,7 @@ def _plans(
         "resampling_fn_seg_kwargs": resampling(1, True),
         "resampling_fn_probabilities_kwargs": resampling(1, False),
         "architecture": {},
+        "preprocessor_name": "DefaultPreprocessor",
     }
     return PlansManager(
         {
