@@ -97,7 +97,7 @@ def _numba_state() -> tuple[bool, str]:
     if not _installed("numba"):
         return False, "numba is not installed: pip install numba (without it the scan on the CPU is many times slower)"
     try:
-        for module in (".numba_scan", ".numba_conv"):
+        for module in (".numba_scan", ".numba_conv", ".numba_layer"):
             importlib.import_module(module, __package__)
     except Exception as error:  # numba raises errors of many kinds; whatever it is, the chunked scan still works
         return False, f"numba is installed but its kernels do not compile: {type(error).__name__}: {error}"

@@ -202,6 +202,18 @@ class Lanes:
             for mask in (low, high)
         )
 
+    def sum(self, vector: ir.Value) -> ir.Value:
+        """Over all lanes, halves folded onto each other."""
+        width = LANES // 2
+        while width:
+            mask = [(lane + width) % LANES for lane in range(LANES)]
+            turned = self.builder.shuffle_vector(
+                vector, vector, ir.Constant(ir.VectorType(ir.IntType(32), LANES), mask)
+            )
+            vector = self.add(vector, turned)
+            width //= 2
+        return self.builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+
     def transpose(self, rows: list[ir.Value]) -> list[ir.Value]:
         width = 1
         while width < LANES:

@@ -48,8 +48,12 @@ class StreamedMixer(nn.Module, ABC):
     def transform(self, x: Tensor, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
         """The next slab of an image: (B, C, *spatial) -> (B, out_channels, *spatial), and the states after it."""
 
+    def in_one_walk(self, x: Tensor) -> bool:
+        """Whether `transform` takes a whole image without more memory than its answer."""
+        return False
+
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or self.needs_whole_image:
+        if torch.is_grad_enabled() or self.needs_whole_image or self.in_one_walk(x):
             return self.transform(x, self.start(x))[0]
         out = x.new_empty(x.shape[0], *x.shape[2:], self.out_channels).movedim(-1, 1)
         begin = 0

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..kernels import MambaLayerWeights, is_one_step, residual_mamba_layer
 from .blocks import CONVOLUTIONS
 from .mamba_block import Mamba, MambaState
 from .streamed_mixer import StreamedMixer, image_of, tokens_of
@@ -71,9 +72,39 @@ class RVMLayer(TokenMixer):
     def start(self, x: Tensor) -> list[MambaState]:
         return [self.mamba.start(x.shape[0], x)]
 
+    def in_one_walk(self, x: Tensor) -> bool:
+        return is_one_step(tokens_of(x), self._weights())
+
+    def transform(self, x: Tensor, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
+        if not self.in_one_walk(x):
+            return super().transform(x, states)
+        answer, tail, scan = residual_mamba_layer(tokens_of(x), self._weights(), states[0].tail, states[0].scan)
+        return image_of(answer, x.shape[2:]), [MambaState(tail, scan)]
+
     def mix(self, normalised: Tensor, spatial: torch.Size, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
         mixed, state = self.mamba.step(normalised, states[0])
         return mixed, [state]
+
+    def _weights(self) -> MambaLayerWeights:
+        mamba, conv_bias = self.mamba, self.mamba.conv1d.bias
+        assert conv_bias is not None
+        return MambaLayerWeights(
+            norm_weight=self.norm.weight,
+            norm_bias=self.norm.bias,
+            epsilon=self.norm.eps,
+            in_proj=mamba.in_proj.weight,
+            conv_weight=mamba.conv1d.weight[:, 0],
+            conv_bias=conv_bias,
+            x_proj=mamba.x_proj.weight,
+            dt_proj=mamba.dt_proj.weight,
+            dt_bias=mamba.dt_proj.bias,
+            A_log=mamba.A_log,
+            D=mamba.D,
+            out_proj=mamba.out_proj.weight,
+            skip=float(self.skip) if self.skip_scale is None else self.skip_scale,
+            proj_weight=self.proj.weight,
+            proj_bias=self.proj.bias,
+        )
 
 
 class SPMLayer(TokenMixer):
