@@ -29,7 +29,9 @@ from .arithmetic import Arithmetic
 from .entropy import Disagreement
 from .memory_plan import Estimate, MemoryPlan, Settings, is_memory_error, measured_tiles, plan_within
 from .restoring import ScoreListener, restore_slabs
+from .side_by_side import usual_count
 from .sliding import SlidingWindow
+from .tiling import tile_starts
 
 _log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
@@ -70,7 +72,8 @@ class Predictor:
         quality: "best", "balanced" or "fast", see `quality.py`.
         folds: numbers of the folds to average; None takes those of the quality.
         precision: "auto", "float32" or "bfloat16", see `arithmetic.py`.
-        batch: tiles that the networks take at once; None is one on a CPU and four on a GPU.
+        batch: tiles that the networks take at once, on a CPU answers that are computed at once; None is as many as
+            there are threads on a CPU (eight at most) and four on a GPU.
     Attributes:
         step, folds: as they are used.
         members: answers that are averaged: folds times mirrored copies.
@@ -100,7 +103,7 @@ class Predictor:
         with _memory_errors("load the model"):
             self._networks = [network.to(self.device) for network in bundle.build_networks(self.folds)]
         self._warm = False
-        tiles_at_once = batch or (_TILES_ON_GPU if self.device.type == "cuda" else 1)
+        tiles_at_once = batch or _usual_batch(self.device)
         self._settings = Settings(tuple(self.manifest.patch_size), tiles_at_once)
         self._window = self._window_for(self._settings)
         channels, values = len(self.manifest.channels), self.manifest.class_values
@@ -154,7 +157,7 @@ class Predictor:
                 _log.warning("%s, so no label lies in it", problem)
                 nothing = np.zeros(volumes[0].array.shape, label_dtype(max(self.manifest.class_values)))
                 return SegmentationResult(volumes[0].with_array(nothing), segments, timings)
-            usual = replace(self._settings, extra=int(disagreement is not None))
+            usual = replace(self._settings, batch=self._useful_batch(prepared), extra=int(disagreement is not None))
             settings = self._settings_within(usual, prepared, memory_limit_bytes)
             how = (labels, listener, disagreement, timings, report, cancel)
             found, window = self._labels(prepared, settings, *how)
@@ -215,6 +218,15 @@ class Predictor:
                 made.close()  # its hooks and flags end with it
             del window, made  # out of the handler, whose traceback holds on to tensors
             settings = self._after_failure(prepared, settings, reason)
+
+    def _useful_batch(self, prepared: PreparedRows) -> int:
+        """No more than there are tiles beside each other, and on a CPU members of them: more would only be counted."""
+        plane = self._settings.patch[-2:]
+        size = [max(*axis) for axis in zip(prepared.shape[1:], plane, strict=True)]
+        beside = math.prod(len(tile_starts(*axis, self.step)) for axis in zip(size, plane, strict=True))
+        if len(self._settings.patch) == 2:
+            beside *= prepared.shape[0]
+        return min(self._settings.batch, beside * (self.members if self.device.type == "cpu" else 1))
 
     def _after_failure(self, prepared: PreparedRows, settings: Settings, reason: str) -> Settings:
         if self.device.type == "cuda":
@@ -303,6 +315,12 @@ def context_box(box: VoxelBox, volume: Volume, manifest: Manifest) -> VoxelBox:
         least[axis] = math.ceil(patch[new] * wanted_mm / spacing_mm[new])
         context[axis] = math.ceil(least[axis] / 4)
     return widened(box, volume.array.shape, context, least)
+
+
+def _usual_batch(device: torch.device) -> int:
+    if device.type == "cpu":
+        return usual_count()
+    return _TILES_ON_GPU if device.type == "cuda" else 1
 
 
 def _clear_outside(array: np.ndarray, box: VoxelBox) -> None:

@@ -22,13 +22,20 @@ class RollingBlend:
         patch: voxels of a tile.
         steps: distance of tiles along each axis as a fraction of the patch.
         device: where rows are kept; tiles may come from another one.
+        rows: that are kept, from the first one that is not final; None is those of one tile.
     """
 
     def __init__(
-        self, classes: int, size: Sequence[int], patch: Sequence[int], steps: Sequence[float], device: torch.device
+        self,
+        classes: int,
+        size: Sequence[int],
+        patch: Sequence[int],
+        steps: Sequence[float],
+        device: torch.device,
+        rows: int | None = None,
     ) -> None:
-        self._patch = tuple(patch)
-        self._rows = torch.zeros((classes, patch[0], *size[1:]), device=device)
+        self._patch, self._height = tuple(patch), rows or patch[0]
+        self._rows = torch.zeros((classes, self._height, *size[1:]), device=device)
         self._first = 0  # row of the volume that row 0 of `_rows` is
         self._single = tuple(size) == self._patch
         self._weights = torch.from_numpy(gaussian_weights(patch)).to(device)
@@ -55,7 +62,7 @@ class RollingBlend:
                 final[:, n] /= torch.from_numpy(total)
 
         closed = FetchedRows(self._rows[:, :count], _leave if self._single else divide)
-        kept = self._patch[0] - count
+        kept = self._height - count
         for n in range(kept):  # forwards, so that nothing is overwritten before it was moved
             self._rows[:, n] = self._rows[:, n + count]
         self._rows[:, kept:] = 0

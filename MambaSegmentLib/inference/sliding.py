@@ -4,6 +4,7 @@ Prediction and the validation of a training share this file, so that both see th
 """
 
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -22,6 +23,7 @@ from .arithmetic import Arithmetic
 from .entropy import Disagreement
 from .feeding import FetchedRows, TileFeeder
 from .rolling import RollingBlend
+from .side_by_side import SideBySide
 from .tiling import padding, tile_corners
 
 Rows = Callable[[int, int], np.ndarray]
@@ -36,7 +38,10 @@ class SlidingWindow:
         patch: voxels (K, J, I) of the prepared array; two numbers for networks that work slice by slice along K.
         step: distance of neighbouring tiles as a fraction of the patch.
         mirrorings: of the patch: the axes of each mirrored copy whose answers are averaged; () is the patch itself.
-        batch: tiles beside each other that the networks take at once; more need more memory.
+        batch: tiles beside each other that the networks take at once, or answers that are computed at once; more need
+            more memory. Of slices, whole ones.
+        stacked: whether tiles taken at once are one tensor, as suits a GPU, or are answered each on threads of their
+            own, as suits a CPU; None goes by the device.
         blend_on: the device where overlapping answers are added up; None takes that of the networks.
         arithmetic: how networks are asked; None is float32.
         disagreement: measured of the answers that are averaged, and given as one class more, the last.
@@ -65,6 +70,7 @@ class SlidingWindow:
         arithmetic: Arithmetic | None = None,
         disagreement: Disagreement | None = None,
         slabs_ahead: int | None = None,
+        stacked: bool | None = None,
         name: str = "network",
     ) -> None:
         if not 0 < step <= 1:
@@ -79,6 +85,7 @@ class SlidingWindow:
         self._disagreement = disagreement
         self._ahead = int(device.type == "cuda") if slabs_ahead is None else slabs_ahead
         self._feeder = TileFeeder(device)
+        self._stacked = device.type != "cpu" if stacked is None else stacked
         self.tiles = self.reused_tiles = 0
 
     @property
@@ -136,6 +143,7 @@ class SlidingWindow:
         with ExitStack() as stack:
             stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
             stack.enter_context(_cancel_between_layers(self._networks, cancel))
+            self._beside = stack.enter_context(SideBySide(1 if self._stacked else self._batch))
             for first, slab in self._blended(_padded(read, shape, margins), size, report, cancel):
                 begin, end = max(first, rows.start), min(first + slab.shape[1], rows.stop)
                 if begin < end:
@@ -145,28 +153,43 @@ class SlidingWindow:
         self, read: Rows, size: Sequence[int], report: ProgressCallback, cancel: CancelToken
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """First row and weighted mean of all tiles' logits, as soon as no tile can change them."""
-        corners = tile_corners(size, self._patch, self._steps)
-        blend = RollingBlend(self._outputs, size, self._patch, self._steps, self._blend_on)
+        groups = self._grouped(tile_corners(size, self._patch, self._steps))
+        held = max(group[-1][0] - group[0][0] for group in groups) + self._patch[0]
+        blend = RollingBlend(self._outputs, size, self._patch, self._steps, self._blend_on, rows=held)
+        ends = [*(group[0][0] for group in groups[1:]), size[0]]
         under_way: deque[tuple[int, FetchedRows]] = deque()
         started = time.perf_counter()
-        self.tiles, self.reused_tiles, done = len(corners), 0, 0
+        self.tiles, self.reused_tiles, done = sum(map(len, groups)), 0, 0
         uniform = _LastAnswer()
-        for row, beside in itertools.groupby(corners, key=lambda corner: corner[0]):
-            rows = torch.from_numpy(read(row, row + self._patch[0]))
+        for group, end in zip(groups, ends, strict=True):
+            row = group[0][0]
+            rows = torch.from_numpy(read(row, group[-1][0] + self._patch[0]))
             if done == 0:
-                report(Progress("network", 0, len(corners)))  # not before the first rows are there
-            for some in _chunks(list(beside), self._batch):
+                report(Progress("network", 0, self.tiles))  # not before the first rows are there
+            for some in _chunks(group, self._tiles_at_once):
                 cancel.raise_if_cancelled()
-                tiles = [_tile(rows, corner, self._patch) for corner in some]
+                tiles = [_tile(rows, (k - row, *plane), self._patch) for k, *plane in some]
                 for corner, logits in zip(some, self._answers(tiles, uniform), strict=True):
                     blend.add(corner, logits)
                 done += len(some)
-                seconds_left = (time.perf_counter() - started) / done * (len(corners) - done)
-                report(Progress("network", done, len(corners), seconds_left))
-            under_way.append((row, blend.close_before(corners[done][0] if done < len(corners) else size[0])))
-            while len(under_way) > (self._ahead if done < len(corners) else 0):
+                seconds_left = (time.perf_counter() - started) / done * (self.tiles - done)
+                report(Progress("network", done, self.tiles, seconds_left))
+            under_way.append((row, blend.close_before(end)))
+            while len(under_way) > (self._ahead if done < self.tiles else 0):
                 first, closed = under_way.popleft()
                 yield first, self._finite(closed.wait())
+
+    def _grouped(self, corners: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
+        """Tiles that are read together: those of one row, or of as many slices as the networks take at once."""
+        rows = [list(beside) for _, beside in itertools.groupby(corners, key=lambda corner: corner[0])]
+        together = max(1, self._tiles_at_once // len(rows[0])) if self._slicewise else 1
+        return [list(itertools.chain(*rows[n : n + together])) for n in range(0, len(rows), together)]
+
+    @property
+    def _tiles_at_once(self) -> int:
+        if self._stacked:
+            return self._batch
+        return math.ceil(self._batch / (len(self._networks) * len(self._mirrorings)))  # all members of a tile at once
 
     def _answers(self, tiles: Sequence[torch.Tensor], uniform: "_LastAnswer") -> list[torch.Tensor]:
         """Logits of each tile; of one that is uniform the answer that a tile like it had before."""
@@ -187,21 +210,29 @@ class SlidingWindow:
 
     def _tile_logits(self, tiles: Sequence[torch.Tensor]) -> torch.Tensor:
         """Of B tiles (C, K, J, I), (B, outputs, K, J, I): averaged over folds and mirrorings, on the device."""
-        batch = self._feeder.send(tiles)
+        batches = [self._feeder.send(some) for some in ([tiles] if self._stacked else [[tile] for tile in tiles])]
         if self._slicewise:
-            batch = batch[:, :, 0]
+            batches = [batch[:, :, 0] for batch in batches]
+        members = list(itertools.product(self._networks, self._mirrorings))
+        asked = [(network, batch, axes) for batch in batches for network, axes in members]
+        answers = self._beside.map(lambda one: self._mirrored(*one), asked)
+        together = [self._averaged(itertools.islice(answers, len(members)), len(members)) for _ in batches]
+        logits = torch.cat(together) if len(together) > 1 else together[0]
+        return logits[:, :, None] if self._slicewise else logits
+
+    def _averaged(self, answers: Iterator[torch.Tensor], count: int) -> torch.Tensor:
+        """The mean of the members' answers to one batch, and how far they disagree if that is asked for."""
         if self._disagreement is not None:
             self._disagreement.clear()
         logits = torch.zeros((), device=self.device)
-        for network, axes in itertools.product(self._networks, self._mirrorings):
-            answer = self._mirrored(network, batch, axes)
+        for answer in answers:
             logits = logits + answer
             if self._disagreement is not None:
                 self._disagreement.add(answer)
-        logits = logits / (len(self._networks) * len(self._mirrorings))
+        logits = logits / count
         if self._disagreement is not None:
             logits = torch.cat([logits, self._disagreement.result()], dim=1)
-        return logits[:, :, None] if self._slicewise else logits
+        return logits
 
     def _mirrored(self, network: nn.Module, batch: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
         dims = tuple(axis + 2 for axis in axes)
@@ -265,8 +296,8 @@ def _uniform_value(tile: torch.Tensor) -> bytes | None:
 
 
 def _tile(rows: torch.Tensor, corner: Sequence[int], patch: Sequence[int]) -> torch.Tensor:
-    j, i = (slice(first, first + length) for first, length in zip(corner[1:], patch[1:], strict=True))
-    return rows[:, :, j, i]
+    k, j, i = (slice(first, first + length) for first, length in zip(corner, patch, strict=True))
+    return rows[:, k, j, i]
 
 
 def _chunks(corners: Sequence[tuple[int, ...]], count: int) -> Iterator[Sequence[tuple[int, ...]]]:

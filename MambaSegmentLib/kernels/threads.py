@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-_pools: dict[int, ThreadPoolExecutor] = {}
-_pools_lock = threading.Lock()
+_pool: list[ThreadPoolExecutor] = []  # one, once it is needed
+_pool_lock = threading.Lock()
 
 
 def count_shares(jobs: int) -> int:
@@ -26,7 +26,7 @@ def in_shares(jobs: int, work: Callable[[int, int], None]) -> None:
     Which jobs belong to a share depends on the numbers alone, never on which thread is faster.
     """
     shares = count_shares(jobs)
-    others = [_pool(shares).submit(work, first, shares) for first in range(1, shares)]
+    others = [_helpers().submit(work, first, shares) for first in range(1, shares)]
     try:
         work(0, shares)
     finally:  # the arrays must outlive every thread that writes to them
@@ -36,12 +36,13 @@ def in_shares(jobs: int, work: Callable[[int, int], None]) -> None:
             raise error
 
 
-def _pool(shares: int) -> ThreadPoolExecutor:
-    with _pools_lock:
-        if shares not in _pools:
-            _pools[shares] = ThreadPoolExecutor(shares - 1, thread_name_prefix="mambasegment-kernel")
-        return _pools[shares]
+def _helpers() -> ThreadPoolExecutor:
+    """Shared by all callers, since several may be at work at once; a thread starts when none is idle."""
+    with _pool_lock:
+        if not _pool:
+            _pool.append(ThreadPoolExecutor(4 * (os.cpu_count() or 1), thread_name_prefix="mambasegment-kernel"))
+        return _pool[0]
 
 
 if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
-    os.register_at_fork(after_in_child=_pools.clear)
+    os.register_at_fork(after_in_child=_pool.clear)

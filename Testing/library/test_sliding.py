@@ -1,13 +1,15 @@
 import itertools
+import threading
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from MambaSegmentLib.errors import BundleError, ConfigError, ResourceError
+from MambaSegmentLib.errors import BundleError, Cancelled, ConfigError, ResourceError
 from MambaSegmentLib.inference import sliding
 from MambaSegmentLib.inference.sliding import SlidingWindow
+from MambaSegmentLib.progress import CancelToken
 from MambaSegmentLib.quality import all_mirrorings
 
 CPU = torch.device("cpu")
@@ -109,9 +111,86 @@ def test_tiles_taken_at_once_answer_as_one_by_one(batch, patch):
     network = Scaled()
     network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     alone = SlidingWindow([Scaled()], 2, patch, device=CPU, mirrorings=((), (1,))).scores(array)
-    together = SlidingWindow([network], 2, patch, device=CPU, mirrorings=((), (1,)), batch=batch).scores(array)
-    np.testing.assert_array_equal(together, alone)
-    assert max(sizes) == min(batch, 25)  # 5 by 5 tiles lie beside each other
+    window = SlidingWindow([network], 2, patch, device=CPU, mirrorings=((), (1,)), batch=batch, stacked=True)
+    np.testing.assert_array_equal(window.scores(array), alone)
+    assert max(sizes) == min(batch, 25 if len(patch) == 3 else 100)  # 5 by 5 tiles of a row, or of several slices
+
+
+@pytest.mark.parametrize("batch", [2, 3, 100])
+@pytest.mark.parametrize("patch", [(8, 8, 8), (8, 8)])
+def test_answers_computed_side_by_side_are_the_same_bits(batch, patch):
+    array, networks = an_array((13, 21, 22)), [Everything(), Scaled(2.0)]
+    alone = SlidingWindow(networks, 2, patch, device=CPU, step=0.8, mirrorings=((), (1,))).scores(array)
+    window = SlidingWindow(networks, 2, patch, device=CPU, step=0.8, mirrorings=((), (1,)), batch=batch)
+    np.testing.assert_array_equal(window.scores(array), alone)
+
+
+class Meeting(nn.Module):
+    """Answers only once another answer is under way; notes the threads that PyTorch has for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both, self.threads = threading.Barrier(2, timeout=30), set()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.both.wait()
+        self.threads.add(torch.get_num_threads())
+        assert torch.is_inference_mode_enabled()
+        return Scaled()(x)
+
+
+@pytest.mark.parametrize(
+    ("patch", "mirrorings"),
+    [
+        ((8, 8, 8), ((),)),  # two tiles beside each other
+        ((8, 8, 16), ((), (0,))),  # two members of one tile
+        ((8, 16), ((),)),  # two slices
+    ],
+)
+def test_two_answers_are_under_way_at_once_and_divide_the_threads(patch, mirrorings):
+    before, network = torch.get_num_threads(), Meeting()
+    torch.set_num_threads(4)
+    try:
+        SlidingWindow([network], 2, patch, device=CPU, step=1.0, mirrorings=mirrorings, batch=2).scores(
+            an_array((8, 8, 16))
+        )
+        assert network.threads == {2}
+        assert torch.get_num_threads() == 4
+        fresh = []
+        thread = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert fresh == [4]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_error_in_one_of_several_answers_is_told_and_ends_all():
+    class Failing(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("a bug")
+
+    window = SlidingWindow([Failing()], 2, (8, 8, 8), device=CPU, batch=3)
+    with pytest.raises(RuntimeError, match="a bug"):
+        window.scores(an_array((8, 8, 40)))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("mambasegment-tile")]
+
+
+def test_a_cancelled_run_ends_all_answers_under_way():
+    token = CancelToken()
+
+    class Cancelling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Scaled()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            token.cancel()
+            return self.inner(x)  # the token is looked at before it
+
+    window = SlidingWindow([Cancelling()], 2, (8, 8, 8), device=CPU, batch=3)
+    with pytest.raises(Cancelled):
+        window.scores(an_array((8, 8, 40)), cancel=token)
 
 
 class Everything(nn.Module):
@@ -119,7 +198,7 @@ class Everything(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         noise = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0))
-        return Scaled()((x * noise).cumsum(-1) + x.mean(dim=(1, 2, 3, 4), keepdim=True))
+        return Scaled()((x * noise).cumsum(-1) + x.mean(dim=tuple(range(1, x.dim())), keepdim=True))
 
 
 @pytest.mark.parametrize("batch", [1, 4])
