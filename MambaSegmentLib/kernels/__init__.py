@@ -9,11 +9,12 @@ from .api import selective_scan
 from .backends import BackendInfo, available_backends, choose_backend, explain_choice
 from .causal_conv import causal_conv_silu, tail_after
 from .directions import Direction, all_directions, directional_scan, row_major
-from .mamba_layer import MambaLayerWeights, is_one_step, residual_mamba_layer
+from .mamba_layer import GroupNormWeights, MambaLayerWeights, is_one_step, residual_mamba_layer
 
 __all__ = [
     "BackendInfo",
     "Direction",
+    "GroupNormWeights",
     "MambaLayerWeights",
     "all_directions",
     "available_backends",

@@ -39,6 +39,16 @@ class MambaLayerWeights:
     proj_bias: Tensor
 
 
+@dataclass(frozen=True)
+class GroupNormWeights:
+    """weight, bias: (C,), for `groups` groups of neighbouring channels."""
+
+    groups: int
+    weight: Tensor
+    bias: Tensor
+    epsilon: float
+
+
 def is_one_step(tokens: Tensor, weights: MambaLayerWeights) -> bool:
     """Whether `residual_mamba_layer` can take this layer, and is the faster way.
 
@@ -58,7 +68,14 @@ def is_one_step(tokens: Tensor, weights: MambaLayerWeights) -> bool:
 
 
 def residual_mamba_layer(
-    tokens: Tensor, weights: MambaLayerWeights, tail: Tensor, state: Tensor
+    tokens: Tensor,
+    weights: MambaLayerWeights,
+    tail: Tensor,
+    state: Tensor,
+    norm: GroupNormWeights | None = None,
+    added: Tensor | None = None,
+    *,
+    in_place: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """W_proj LN(Mamba(LN(x)) + skip x) + b_proj; call it only where `is_one_step`.
 
@@ -66,9 +83,12 @@ def residual_mamba_layer(
         tokens: (B, L, C).
         tail: (B, I, K - 1), the last inputs of the convolution. state: (B, I, N), of the scan; both of the piece
             before, zeros at the start of a sequence.
+        norm: x is ReLU(GroupNorm(tokens)) instead of the tokens; they must be a whole sequence.
+        added: (B, L, O), added to the answer.
+        in_place: the answer takes the memory of the tokens, if they are contiguous; O must be C.
     Returns:
         (B, L, O), and tail and state after this piece.
     """
     from . import numba_layer
 
-    return numba_layer.residual_mamba_layer(tokens, weights, tail, state)
+    return numba_layer.residual_mamba_layer(tokens, weights, tail, state, norm, added, in_place=in_place)

@@ -1,11 +1,13 @@
 """The residual Mamba layer on the CPU in one walk over the tokens; see numba_layer_kernels.py."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from . import numba_layer_kernels as kernels
-from .mamba_layer import MambaLayerWeights
+from .mamba_layer import GroupNormWeights, MambaLayerWeights
 from .numba_layer_kernels import STATE_COUNT, Weights, vectors_of, workspace_floats
 from .numba_products import TAPS
 from .numba_simd import LANES, LOG2_E
@@ -22,28 +24,63 @@ def takes(weights: MambaLayerWeights) -> bool:
 
 
 def residual_mamba_layer(
-    tokens: Tensor, weights: MambaLayerWeights, tail: Tensor, state: Tensor
+    tokens: Tensor,
+    weights: MambaLayerWeights,
+    tail: Tensor,
+    state: Tensor,
+    norm: GroupNormWeights | None = None,
+    added: Tensor | None = None,
+    *,
+    in_place: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `mamba_layer.residual_mamba_layer`; float32 on the CPU, no gradients."""
-    tokens = tokens.contiguous()
+    tokens, added = tokens.contiguous(), None if added is None else added.contiguous()
     batch, length, token = tokens.shape
     answer, inner = weights.proj_weight.shape[0], weights.A_log.shape[0]
-    y = torch.empty(batch, length, answer)
+    y = tokens if in_place else torch.empty(batch, length, answer)
     tail, state = tail.contiguous().clone(), state.contiguous().clone()
     arrays = _packed(weights)
     table = np.array([arrays[name].ctypes.data for name in Weights._fields], np.int64)
+    scale, shift = (None, None) if norm is None else _factors(tokens, norm)
     workspaces = np.zeros((count_shares(batch), workspace_floats(token, answer, inner) + _LINE_FLOATS), np.float32)
 
     def work(first: int, shares: int) -> None:
         kernels.forward(
             first, shares, batch, _on_a_line(workspaces[first]), table.ctypes.data,
-            token, answer, inner, weights.dt_proj.shape[1], length,
-            tokens.data_ptr(), 4 * tokens.stride(0), y.data_ptr(), 4 * y.stride(0), tail.data_ptr(), state.data_ptr(),
-            weights.epsilon,
+            token, answer, inner, weights.dt_proj.shape[1], length, tokens.data_ptr(), y.data_ptr(),
+            0 if scale is None else scale.ctypes.data, 0 if shift is None else shift.ctypes.data,
+            0 if added is None else added.data_ptr(), tail.data_ptr(), state.data_ptr(), weights.epsilon,
         )  # fmt: skip
 
     in_shares(batch, work)
     return y, tail, state
+
+
+def _factors(tokens: Tensor, norm: GroupNormWeights) -> tuple[np.ndarray, np.ndarray]:
+    """GroupNorm as scale x + shift: (B, vectors of channels), zeros beyond the channels."""
+    batch, length, channels = tokens.shape
+    counted = math.lcm(channels, LANES)
+    totals = np.zeros((batch, 2, counted))
+    in_shares(
+        batch,
+        lambda first, shares: kernels.moments(
+            first, shares, batch, tokens.data_ptr(), length, channels, counted // LANES, totals
+        ),
+    )
+    rows = tokens.detach().numpy()
+    left = rows.reshape(batch, -1)[:, length * channels // counted * counted :].reshape(batch, -1, channels)
+    left = left.astype(np.float64) - rows[:, :1]
+    sums = totals.reshape(batch, 2, -1, channels).sum(axis=2) + np.stack([left.sum(1), (left**2).sum(1)], axis=1)
+    means = rows[:, 0] + sums[:, 0] / length  # of each channel
+    spreads = np.maximum(sums[:, 1] - sums[:, 0] ** 2 / length, 0.0)  # squares around its own mean
+    by_group = (batch, norm.groups, channels // norm.groups)
+    mean = means.reshape(by_group).mean(axis=2, keepdims=True)
+    around = spreads.reshape(by_group) / length + (means.reshape(by_group) - mean) ** 2
+    factor = 1.0 / np.sqrt(around.mean(axis=2, keepdims=True) + norm.epsilon)
+    scale = (norm.weight.detach().numpy().reshape(by_group[1:]) * factor).reshape(batch, channels)
+    shift = norm.bias.detach().numpy() - np.broadcast_to(mean, by_group).reshape(batch, channels) * scale
+    padding = ((0, 0), (0, vectors_of(channels) * LANES - channels))
+    return np.pad(scale, padding).astype(np.float32), np.pad(shift, padding).astype(np.float32)
 
 
 def _on_a_line(workspace: np.ndarray) -> int:

@@ -6,7 +6,9 @@ in the first two levels of the cache, a tile at a time.
 
 Layer by layer these are twelve passes over memory, half of them over tensors of twice or four times the width. Taken
 alone, the products are too small for a library's matrix product, which spends most of its time getting started.
-One job is one sequence. Gradients are not kept: this is for prediction.
+One job is one sequence. Gradients are not kept: this is for prediction. A tile is read before its answer is written, so
+that the answer may take the place of the tokens; what U-Nets do before and after, GroupNorm with ReLU and a residual,
+is done on the way, without a tensor of its own.
 """
 
 from collections import namedtuple
@@ -19,19 +21,30 @@ from . import numba_loops, numba_maps, numba_moves, numba_products, numba_simd, 
 from .numba_compile import cached_on_disk, checksum_of
 from .numba_loops import STATES, forward_states, gate_rows, prepare_rows_softplus
 from .numba_maps import ROW_BYTES
-from .numba_moves import copy_rows, ignore_denormals, read_integer, read_single, restore_float_mode, write_single
+from .numba_moves import (
+    add_to_rows,
+    copy_rows,
+    ignore_denormals,
+    read_integer,
+    read_single,
+    restore_float_mode,
+    write_single,
+)
 from .numba_products import (
     ROWS,
     TAPS,
+    add_moments,
     add_scaled_vectors,
     convolve_rows,
     multiply_rows_by_matrix,
     normalise_rows,
+    scale_and_rectify_rows,
 )
 from .numba_simd import LANES
-from .numba_tiles import helper
+from .numba_tiles import helper, new_tile
 
 STEPS = 32  # tokens of a tile: half as many as in the scan alone, since there is more to hold for each
+ROWS_OF_MOMENTS = 64  # that are added up in float32
 STATE_COUNT = LANES  # of each channel; B and C are then one vector a token
 FLOAT_BYTES = 4
 
@@ -117,6 +130,18 @@ def read_rows(source, by_token, channels, target, target_by_row, steps):
             write_single(
                 target + t * target_by_row + FLOAT_BYTES * c, read_single(source + t * by_token + FLOAT_BYTES * c)
             )
+
+
+@helper
+def add_rows(source, by_token, channels, target, target_by_row, steps):
+    """target += source; rows of source lie side by side."""
+    if channels % LANES == 0:
+        add_to_rows(source, target, steps * (channels // LANES))
+        return
+    for t in range(steps):
+        for c in range(channels):
+            place = target + t * target_by_row + FLOAT_BYTES * c
+            write_single(place, read_single(place) + read_single(source + t * by_token + FLOAT_BYTES * c))
 
 
 @helper
@@ -212,14 +237,16 @@ def _build(sources):
     """The kernel. `sources` is closed over: numba's cache key holds closures, but not the imported files."""
 
     def forward(
-        first, stride, jobs, workspace, table, token, answer, inner, rank, length, x, x_by_job, y, y_by_job, tails,
+        first, stride, jobs, workspace, table, token, answer, inner, rank, length, x, y, scale, shift, added, tails,
         states, epsilon,
     ):  # fmt: skip
         """The answers to every `stride`-th sequence.
 
         workspace: see workspace_floats, zeros. table: addresses of Weights. x (jobs, length, token) and y (jobs,
-        length, answer): rows that lie side by side, x_by_job and y_by_job bytes between sequences. tails (jobs, inner,
-        TAPS - 1), states (jobs, inner, STATE_COUNT): of the piece before on entry, after this one on return.
+        length, answer): contiguous; y may be x. scale, shift (jobs, vectors of a token) or 0: what x is multiplied with
+        and then raised by before all that is negative becomes 0. added (jobs, length, answer) or 0: added to y, may be
+        y. tails (jobs, inner, TAPS - 1), states (jobs, inner, STATE_COUNT): of the piece before on entry, after this
+        one on return.
         """
         _ = sources
         mode = ignore_denormals()
@@ -232,17 +259,52 @@ def _build(sources):
             load_history(widths, tile, tail, state)
             for start in range(0, length, STEPS):
                 steps = min(STEPS, length - start)
-                source = x + job * x_by_job + start * token * FLOAT_BYTES
+                source = x + (job * length + start) * token * FLOAT_BYTES
                 read_rows(source, token * FLOAT_BYTES, token, tile.x, tile.by_token, steps)
+                if scale != 0:
+                    of_job = job * tile.by_token
+                    scale_and_rectify_rows(
+                        tile.x, tile.by_token, count_vectors(token), scale + of_job, shift + of_job, steps
+                    )
                 mix_tile(weights, widths, tile, steps, inverse_count, epsilon)
-                target = y + job * y_by_job + start * answer * FLOAT_BYTES
-                read_rows(tile.answer, tile.by_answer, answer, target, answer * FLOAT_BYTES, steps)
+                place = (job * length + start) * answer * FLOAT_BYTES
+                if added != 0:
+                    add_rows(added + place, answer * FLOAT_BYTES, answer, tile.answer, tile.by_answer, steps)
+                read_rows(tile.answer, tile.by_answer, answer, y + place, answer * FLOAT_BYTES, steps)
             store_history(widths, tile, tail, state)
         restore_float_mode(mode)
 
-    signature = types.void(*([types.int64] * 16), types.float32)
-    return SimpleNamespace(forward=cached_on_disk(signature)(forward))
+    def moments(first, stride, jobs, x, length, channels, vectors, totals):
+        """Of every `stride`-th sequence x (jobs, length, channels), contiguous, of x less its first token.
+
+        vectors: that hold a whole number of tokens. totals (jobs, 2, vectors * LANES), float64, zeros on entry: sums
+        and sums of squares, lane by lane. What is left over at the end, less than `vectors`, is not counted.
+        """
+        _ = sources
+        row_bytes = vectors * ROW_BYTES
+        rows = length * channels // (vectors * LANES)
+        origin, sums, squares = new_tile(vectors), new_tile(1), new_tile(1)
+        for job in range(first, jobs, stride):
+            start = x + job * length * channels * FLOAT_BYTES
+            for k in range(vectors * LANES):
+                origin[k // LANES, k % LANES] = read_single(start + FLOAT_BYTES * (k % channels))
+            for row in range(0, rows, ROWS_OF_MOMENTS):
+                for vector in range(vectors):
+                    add_moments(
+                        start + row * row_bytes + vector * ROW_BYTES, row_bytes,
+                        origin.ctypes.data + vector * ROW_BYTES, sums.ctypes.data, squares.ctypes.data,
+                        min(ROWS_OF_MOMENTS, rows - row),
+                    )  # fmt: skip
+                    for k in range(LANES):
+                        totals[job, 0, vector * LANES + k] += np.float64(sums[0, k])
+                        totals[job, 1, vector * LANES + k] += np.float64(squares[0, k])
+
+    integers = [types.int64]
+    return SimpleNamespace(
+        forward=cached_on_disk(types.void(*(integers * 17), types.float32))(forward),
+        moments=cached_on_disk(types.void(*(integers * 7), types.float64[:, :, ::1]))(moments),
+    )
 
 
 _kernels = _build(checksum_of(numba_loops, numba_maps, numba_moves, numba_products, numba_simd, numba_tiles))
-forward = _kernels.forward
+forward, moments = _kernels.forward, _kernels.moments

@@ -134,4 +134,45 @@ def convolve_rows(_typing, window, weights, bias, target, by_row, target_by_row,
     return _integers(7), codegen
 
 
+@intrinsic
+def scale_and_rectify_rows(_typing, target, by_row, vectors, scale, shift, rows):
+    """target = max(scale target + shift, 0), channel by channel; what is not a number stays so."""
+
+    def codegen(context, builder, _signature, arguments):
+        target, by_row, vectors, scale, shift, rows = arguments
+        lanes = Lanes(builder)
+        with cgutils.for_range(builder, vectors) as part:
+            factor, offset = lanes.load(lanes.row(scale, part.index)), lanes.load(lanes.row(shift, part.index))
+            first = lanes.row(target, part.index)
+            with cgutils.for_range(builder, rows) as row:
+                place = builder.add(first, builder.mul(row.index, by_row))
+                value = lanes.fma(lanes.load(place), factor, offset)
+                lanes.store(place, lanes.maximum(value, lanes.constant(0.0)))
+        return context.get_dummy_value()
+
+    return _integers(6), codegen
+
+
+@intrinsic
+def add_moments(_typing, source, by_row, origin, sums, squares, rows):
+    """Sums, and sums of squares, of source - origin over the rows, lane by lane: the two are written."""
+
+    def codegen(context, builder, _signature, arguments):
+        source, by_row, origin, sums, squares, rows = arguments
+        lanes = Lanes(builder)
+        zero, start = lanes.constant(0.0), lanes.load(origin)
+        slots = [cgutils.alloca_once_value(builder, zero) for _ in range(2)]
+        for slot in slots:
+            builder.store(zero, slot)
+        with cgutils.for_range(builder, rows) as row:
+            value = lanes.sub(lanes.load(builder.add(source, builder.mul(row.index, by_row))), start)
+            builder.store(lanes.add(builder.load(slots[0]), value), slots[0])
+            builder.store(lanes.fma(value, value, builder.load(slots[1])), slots[1])
+        lanes.store(sums, builder.load(slots[0]))
+        lanes.store(squares, builder.load(slots[1]))
+        return context.get_dummy_value()
+
+    return _integers(6), codegen
+
+
 assert LANES % ROWS == 0

@@ -1,5 +1,6 @@
 """Small parts that several networks share: convolutions, normalisation, pooling and enlarging in 2 or 3 dimensions."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -44,7 +45,17 @@ class DepthwiseSeparableConv(nn.Module):
         self.pointwise = convolution(in_channels, out_channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if max(self.depthwise.kernel_size) == 1 and not torch.is_grad_enabled():
+            return self._as_one_product(x)
         return mix_channels(self.pointwise, self.depthwise(x))
+
+    def _as_one_product(self, x: Tensor) -> Tensor:
+        """A depthwise part of one voxel only scales: both parts are one matrix, and the tensor between is spared."""
+        weight = self.pointwise.weight.flatten(1)
+        bias = self.pointwise.bias
+        if self.depthwise.bias is not None:
+            bias = weight @ self.depthwise.bias + (0 if bias is None else bias)
+        return F.linear(x.movedim(1, -1), weight * self.depthwise.weight.flatten(), bias).movedim(-1, 1)
 
 
 class HalvingPool(nn.Module):

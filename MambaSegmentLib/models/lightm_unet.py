@@ -102,6 +102,9 @@ class ResidualMixerBlock(Recomputed):
         self.mixer1, self.mixer2 = make_mixer(channels, channels), make_mixer(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.mixer1, RVMLayer) and isinstance(self.mixer2, RVMLayer) and self.mixer1.in_one_walk(x):
+            y = self.mixer1.after_norm(self.norm1, x)
+            return self.mixer2.after_norm(self.norm2, y, added=x, in_place=True)
         y = self.mixer1(F.relu(self.norm1(x), inplace=True))
         y = F.relu(self.norm2(y), inplace=True)  # y is bound anew at each step, so that the old one is freed
         return self.mixer2(y).add_(x)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..kernels import MambaLayerWeights, is_one_step, residual_mamba_layer
+from ..kernels import GroupNormWeights, MambaLayerWeights, is_one_step, residual_mamba_layer
 from .blocks import CONVOLUTIONS
 from .mamba_block import Mamba, MambaState
 from .streamed_mixer import StreamedMixer, image_of, tokens_of
@@ -80,6 +80,18 @@ class RVMLayer(TokenMixer):
             return super().transform(x, states)
         answer, tail, scan = residual_mamba_layer(tokens_of(x), self._weights(), states[0].tail, states[0].scan)
         return image_of(answer, x.shape[2:]), [MambaState(tail, scan)]
+
+    def after_norm(
+        self, norm: nn.GroupNorm, x: Tensor, added: Tensor | None = None, *, in_place: bool = False
+    ) -> Tensor:
+        """The layer's answer to ReLU(norm(x)), plus `added`; only where `in_one_walk`, and with no tensor between."""
+        (state,) = self.start(x)
+        factors = GroupNormWeights(norm.num_groups, norm.weight, norm.bias, norm.eps)
+        added = None if added is None else tokens_of(added)
+        answer, _, _ = residual_mamba_layer(
+            tokens_of(x), self._weights(), state.tail, state.scan, factors, added, in_place=in_place
+        )
+        return image_of(answer, x.shape[2:])
 
     def mix(self, normalised: Tensor, spatial: torch.Size, states: list[MambaState]) -> tuple[Tensor, list[MambaState]]:
         mixed, state = self.mamba.step(normalised, states[0])

@@ -114,6 +114,47 @@ def test_the_state_given_is_not_written_to():
     assert not state.scan.any()
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("width", "spatial"),
+    [(8, (5, 7, 9)), (24, (3, 4, 5)), (40, (2, 3, 3)), (64, (4, 4, 4)), (16, (1,)), (16, (2000,))],
+)
+def test_norm_before_and_residual_after_are_done_on_the_way(width, spatial):
+    layer, norm = layer_of(width, width), torch.nn.GroupNorm(8, width)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    x, residual = 3.0 + 2.0 * image(2, width, *spatial), image(2, width, *spatial)
+    rectified = torch.relu(copy.deepcopy(norm).double()(x.double()))
+    double = copy.deepcopy(layer).double()
+    expected = TokenMixer.transform(double, rectified, double.start(rectified))[0] + residual.double()
+    before = x.clone()
+    answer = layer.after_norm(norm, x, residual)
+    assert torch.equal(x, before)
+    assert (answer.double() - expected).abs().max() < 10 * TOLERANCE  # values up to ten come out of such a norm
+    in_place = layer.after_norm(norm, x, residual, in_place=True)
+    assert torch.equal(in_place, answer)
+    assert in_place.data_ptr() == x.data_ptr()
+
+
+@torch.inference_mode()
+def test_a_norm_far_from_zero_loses_nothing():
+    """The variance is a thousandth of the mean: sums of squares alone would leave three digits of it."""
+    layer, norm = layer_of(16, 16), torch.nn.GroupNorm(8, 16)
+    x = 1000.0 + image(1, 16, 900)
+    rectified = torch.relu(copy.deepcopy(norm).double()(x.double()))
+    double = copy.deepcopy(layer).double()
+    expected = TokenMixer.transform(double, rectified, double.start(rectified))[0]
+    assert (layer.after_norm(norm, x).double() - expected).abs().max() < 2e-3  # float32 keeps 6e-5 of such a value
+
+
+@torch.inference_mode()
+def test_what_is_not_a_number_makes_the_whole_norm_so():
+    layer, norm = layer_of(8, 8), torch.nn.GroupNorm(8, 8)
+    x = image(1, 8, 50)
+    x[0, 3, 20] = torch.nan
+    assert layer.after_norm(norm, x).isnan().all()
+
+
 def test_layers_that_are_not_made_for_it_are_left_to_their_parts():
     layer, x = layer_of(16, 16), image(1, 16, 10)
     weights, tokens = layer._weights(), tokens_of(x)

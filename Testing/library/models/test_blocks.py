@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from MambaSegmentLib.models.blocks import mix_channels
+from MambaSegmentLib.models.blocks import DepthwiseSeparableConv, mix_channels
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -31,3 +31,14 @@ def test_an_image_of_one_channel_becomes_channels_last():
     """Both layouts are the same memory for one channel; what follows the stem wants the channels last."""
     y = mix_channels(nn.Conv3d(1, 8, 1), torch.ones(1, 1, 4, 4, 4))
     assert y.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_depthwise_part_of_one_voxel_is_taken_together_with_what_mixes(dim, bias):
+    torch.manual_seed(0)
+    layer, x = DepthwiseSeparableConv(dim, 8, 3, kernel_size=1, bias=bias), torch.randn(2, *(4, 5, 6)[:dim], 8)
+    x = x.movedim(-1, 1)
+    with_gradients = layer(x).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(x), with_gradients, rtol=1e-5, atol=1e-6)
