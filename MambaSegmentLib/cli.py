@@ -28,6 +28,7 @@ from .console import ProgressPrinter, stoppable, tolerate_any_text, write_crash_
 from .errors import BundleError, ConfigError, MambaSegmentError, ResourceError
 from .fetching.cli import add_parsers as _add_fetching
 from .importing.cli import add_parser as _add_import
+from .large_blocks import give_large_blocks_back
 from .openmp import let_waiting_threads_sleep
 from .progress import Progress
 from .review.cli import add_parser as _add_compare
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     tolerate_any_text()
     let_waiting_threads_sleep()
+    give_large_blocks_back()
     parsed = _parser().parse_args(arguments)
     try:
         with stoppable():

@@ -1,0 +1,46 @@
+"""In a process of its own, since the allocator is told once for all."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import sys
+import psutil
+from MambaSegmentLib.large_blocks import give_large_blocks_back
+if sys.argv[1] == "back":
+    give_large_blocks_back()
+import torch
+def resident():
+    return psutil.Process().memory_info().rss
+torch.ones(1000)
+before = resident()
+kept = []
+for _ in range(8):
+    large = torch.ones(5 << 20)  # 20 MB
+    kept.append(torch.ones(1 << 10))  # lies above it in a heap, which then cannot shrink
+    del large
+    torch.ones(5 << 20)
+blocks = [torch.ones(5 << 20) for _ in range(8)]
+kept.append(torch.ones(1 << 10))
+del blocks
+print(resident() - before)
+"""
+
+
+def left_over(how: str) -> int:
+    unset = {"MALLOC_MMAP_THRESHOLD_", "THP_MEM_ALLOC_ENABLE"}
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, how], env=environment, capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_the_memory_of_large_tensors_goes_back_at_once():
+    assert left_over("back") < 10_000_000
+    assert left_over("kept") > 40_000_000  # else there would be nothing to set
