@@ -55,7 +55,7 @@ def draw_reliability_diagram(manifest: Manifest) -> Image.Image:
     draw.text((_LEFT_PX, 24), title, _INK, _font(26))
     draw.text(
         (_LEFT_PX, 62),
-        f"{_count(calibration.get('voxels'))} voxels near structures, {calibration.get('cases', '?')} validation cases",
+        f"{_count(calibration.get('voxels'))} voxels near structures, {calibration.get('cases', '?')} cases",
         _QUIET,
         _font(19),
     )

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from . import meta_scan
 from .backends import choose_backend
+from .operator import somebody_looks
 
 
 def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, tail: Tensor) -> Tensor:
@@ -20,11 +21,17 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, tail: Tensor) -> T
     """
     if x.device.type == "meta":
         return meta_scan.causal_conv_silu(x, weight, bias, tail)
+    if somebody_looks(x):  # who cannot look into compiled kernels, nor follow the choice of them
+        return _by_pytorch(x, weight, bias, tail)
     single = all(tensor.dtype == torch.float32 for tensor in (x, weight, bias, tail))
     if single and choose_backend(x.device, x.dtype).name == "numba":
         from . import numba_conv  # numba may not be there
 
         return numba_conv.causal_conv_silu(x, weight, bias, tail)
+    return _by_pytorch(x, weight, bias, tail)
+
+
+def _by_pytorch(x: Tensor, weight: Tensor, bias: Tensor, tail: Tensor) -> Tensor:
     return F.silu(F.conv1d(torch.cat([tail, x], dim=2), weight[:, None], bias, groups=weight.shape[0]))
 
 

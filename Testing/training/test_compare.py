@@ -1,7 +1,6 @@
 """Runs side by side: which may be compared, what is said loudly, and what is written."""
 
 import json
-import sys
 
 import pytest
 from mambasegment_training.cli import main
@@ -12,7 +11,6 @@ from mambasegment_training.prepare import prepare
 from mambasegment_training.study import compare as comparing
 from mambasegment_training.study.compare import compare, study_document
 from mambasegment_training.study.entry import make_entry
-from mambasegment_training.study.figures import draw_all
 from mambasegment_training.study.report import write_study
 
 from MambaSegmentLib.errors import ConfigError
@@ -75,13 +73,6 @@ def test_what_is_written(study):
     page = (study.folder / "report.html").read_text(encoding="utf-8")
     assert page.count("<img") == 5
     assert (study.folder / "evaluations" / "light" / "report.html").is_file()
-
-
-def test_without_matplotlib_it_says_what_is_missing(study, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # what Python does for a package that is not there
-    figures, missing = draw_all(study)
-    assert list(figures) == ["Cases"]
-    assert "mambasegment-training[report]" in missing[0]
 
 
 def test_runs_on_other_splits_are_refused(two_runs, prepared, tmp_path):  # noqa: F811

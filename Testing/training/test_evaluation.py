@@ -1,6 +1,7 @@
 """Evaluating runs and model files: what is measured on, taken over, refused and written."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from mambasegment_training.export import export
 from mambasegment_training.run_folder import read_run
 
 import MambaSegmentLib as ms
-from MambaSegmentLib.errors import Cancelled, ConfigError
-from MambaSegmentLib.image_io import read_volume
+from MambaSegmentLib.errors import Cancelled, ConfigError, GeometryError
+from MambaSegmentLib.image_io import read_volume, write_volume
 from MambaSegmentLib.progress import CancelToken
 from MambaSegmentLib.review.agreement import measure_agreement
 
@@ -121,6 +122,16 @@ def test_images_that_are_gone_are_named(run, prepared, tmp_path):
     moved = type(raw)(raw.identifier, raw.patient, (tmp_path / "gone.nii.gz",), raw.labels)
     subject.data.cases[case] = moved  # type: ignore[index]
     with pytest.raises(ConfigError, match=r"gone\.nii\.gz.*--data"):
+        evaluate_cases(subject, tmp_path / "out", device="cpu")
+
+
+def test_labels_on_another_grid_are_refused_by_name(run, a_dataset, tmp_path):
+    """They have the image's size, so that nothing else would tell."""
+    boxes = a_dataset(count=2, name="moved")
+    path = boxes / "labels" / "case_001.nii.gz"
+    write_volume(replace(read_volume(path), origin_mm=(3.0, 0.0, 0.0)), path)
+    subject = read_subject(export_of(run, tmp_path), data=boxes)
+    with pytest.raises(GeometryError, match="case_001"):
         evaluate_cases(subject, tmp_path / "out", device="cpu")
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mambasegment_training.memory import step_memory, with_batch_that_fits
 from mambasegment_training.network import build_network
+from mambasegment_training.optimizer import build_optimizer
 
 from MambaSegmentLib.errors import ConfigError, ResourceError
 from MambaSegmentLib.models.counts import count_parameters
@@ -20,6 +21,28 @@ def test_weights_count_with_gradients_moments_and_average(prepared, tiny_config)
     assert step_memory(prepared, config).weights_bytes == 5 * 4 * weights
     plain = tiny_config(network=PLANNED, optimizer={"name": "sgd"}, ema_decay=None)
     assert step_memory(prepared, plain).weights_bytes == 3 * 4 * weights
+
+
+OPTIMIZERS = (
+    {"name": "adamw"},
+    {"name": "adam"},
+    {"name": "sgd"},
+    {"name": "sgd", "momentum": 0.0},
+)
+
+
+@pytest.mark.parametrize("options", OPTIMIZERS, ids=str)
+def test_weights_count_what_the_optimizer_really_keeps(prepared, tiny_config, options):
+    config = tiny_config(network=PLANNED, optimizer=options, ema_decay=None)
+    network = build_network(prepared, config)
+    optimizer = build_optimizer(config.optimizer, network)
+    for weight in network.parameters():
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    states = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+    kept = [*network.parameters(), *(weight.grad for weight in network.parameters())]
+    kept += [state for state in states if state.ndim > 0]  # one number for each tensor counts Adam's steps
+    assert step_memory(prepared, config).weights_bytes == sum(tensor.nbytes for tensor in kept)
 
 
 def test_a_larger_patch_takes_more(prepared, tiny_config):

@@ -12,6 +12,7 @@ from mambasegment_training.checkpoint import save_weights
 from mambasegment_training.cli import main as mambatrain
 from mambasegment_training.config import config_from_json
 from mambasegment_training.export import export
+from mambasegment_training.fingerprint import Wishes
 from mambasegment_training.network import build_network
 from mambasegment_training.nnunet_layout import export_nnunet, notes_of
 from mambasegment_training.prepare import open_work, prepare
@@ -178,6 +179,14 @@ def test_places_and_options_that_cannot_be(prepared, tmp_path):
     with pytest.raises(ConfigError, match="is damaged"):
         export_nnunet(tmp_path / "damaged", tmp_path / "model", device="cpu")
     assert not (tmp_path / "model" / "plans.json").exists()
+
+
+def test_images_made_of_one_size_are_refused_before_anything_is_written(tmp_path, a_dataset):
+    work = prepare(a_dataset(count=3), tmp_path / "work", wishes=Wishes(resize=(16, 16)))
+    run = a_run(tmp_path / "run", work.folder, "swin_umamba_d")
+    with pytest.raises(ConfigError, match=r"images made any x 16 x 16 voxels large .*leave out --layout nnunet"):
+        export_nnunet(run, tmp_path / "model", device="cpu")
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_rim_needs_its_images(tmp_path, a_dataset):

@@ -19,6 +19,7 @@ from mambasegment_training.prepare import open_work
 from mambasegment_training.ranks import ALONE, Ranks, joined
 from mambasegment_training.run_folder import BEST, LAST
 from mambasegment_training.run_parts import build_parts
+from mambasegment_training.tensor_file import read_tensors
 
 from .conftest import TINY
 
@@ -39,15 +40,14 @@ validation.every_epochs = 2
 """
 
 
-def start(prepared, folder, *more: str) -> subprocess.Popen:
-    """`mambatrain fit` in two processes."""
+def start(prepared, folder, *more: str, name: str = "run") -> subprocess.Popen:
+    """`mambatrain fit` in two processes; a run that is resumed has its recipe already."""
     recipe = folder / "recipe.toml"
     recipe.write_text(RECIPE, encoding="utf-8")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = ["-m", "mambasegment_training", "fit", str(prepared.folder), "-o", str(folder / "run"), "--device", "cpu"]
-    return subprocess.Popen(
-        [*torchrun, *command, "--config", str(recipe), *more], stderr=subprocess.PIPE, encoding="utf-8"
-    )
+    command = ["-m", "mambasegment_training", "fit", str(prepared.folder), "-o", str(folder / name), "--device", "cpu"]
+    settings = [] if "--resume" in more else ["--config", str(recipe)]
+    return subprocess.Popen([*torchrun, *command, *settings, *more], stderr=subprocess.PIPE, encoding="utf-8")
 
 
 def losses(run) -> list[float]:
@@ -109,6 +109,26 @@ def test_a_run_of_two_processes_has_the_curve_of_one_with_the_double_batch(prepa
     assert facts["mean_dice"] == pytest.approx(expected["mean_dice"], abs=0.01)
     assert resume(tmp_path / "run", epochs=4, device="cpu").epochs == 4  # one goes on from what two have written
     assert load_weights(tmp_path / "run" / LAST)[1]["step"] == 8
+
+
+@pytest.mark.slow
+def test_a_run_that_shares_its_moments_resumes_to_the_very_same_weights(prepared, tmp_path):
+    """Adam's steps depend on both moments, so that one that was lost or given to another weight would be seen."""
+    settings = ["--set", "optimizer.name=adam", "--set", "optimizer.shard=true", "--set", "schedule.name=constant"]
+    for name, more in (
+        ("whole", ["--epochs", "4", *settings]),
+        ("parts", ["--epochs", "2", *settings]),
+        ("parts", ["--epochs", "4", "--resume"]),
+    ):
+        process = start(prepared, tmp_path, *more, name=name)
+        errors = process.communicate(timeout=300)[1]
+        assert process.returncode == 0, errors
+    (whole, facts), (parts, resumed) = (read_tensors(tmp_path / name / LAST) for name in ("whole", "parts"))
+    assert facts["step"] == resumed["step"] == 8
+    assert whole.keys() == parts.keys()
+    assert sum(name.endswith("exp_avg_sq") for name in whole) > 10  # of the other process as well
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, parts[name]), name
 
 
 @pytest.mark.slow

@@ -19,9 +19,10 @@ from scipy import ndimage, optimize, special
 from torch import nn
 
 from MambaSegmentLib.inference.sliding import SlidingWindow
+from MambaSegmentLib.progress import Progress, ProgressCallback
 from MambaSegmentLib.quality import Mirrorings
 
-from .data import CaseStore
+from .data import Cases
 
 BINS = 15
 _NEAR_VOXELS = 5
@@ -50,7 +51,7 @@ class Answers:
 
 def gather_answers(
     networks: Sequence[nn.Module],
-    store: CaseStore,
+    store: Cases,
     label_values: Sequence[int],
     patch_size: Sequence[int],
     device: torch.device,
@@ -60,6 +61,7 @@ def gather_answers(
     tile_step: float = 0.5,
     mirrorings: Mirrorings = ((),),
     seed: int = 0,
+    progress: ProgressCallback | None = None,
 ) -> Answers:
     """Ask networks, averaged, about voxels of validation cases.
 
@@ -68,12 +70,16 @@ def gather_answers(
         label_values: of the classes after the background, in the networks' order.
         regions: instead, the label values that each output of the networks unites.
         mirrorings: as for `SlidingWindow`.
+        progress: told before each case and at the end.
     """
+    report = progress or (lambda _: None)
     generator = np.random.default_rng(seed)
     classes = len(regions) or len(label_values) + 1
     window = SlidingWindow(networks, classes, patch_size, device=device, step=tile_step, mirrorings=mirrorings)
-    scores, truths = [], []
+    scores: list[np.ndarray] = []
+    truths: list[np.ndarray] = []
     for identifier in store.identifiers:
+        report(Progress("calibrate", len(scores), len(store.identifiers)))
         case = store[identifier]
         labels = np.asarray(case.labels)
         of_case = window.scores(np.ascontiguousarray(case.image))
@@ -87,6 +93,7 @@ def gather_answers(
             places = generator.choice(places, _VOXELS_PER_CASE, replace=False)
         scores.append(of_case.reshape(classes, -1)[:, places].T)
         truths.append(_truth(labels.ravel()[places], label_values, regions))
+    report(Progress("calibrate", len(scores), len(scores)))
     return Answers(np.concatenate(scores), np.concatenate(truths), len(scores))
 
 

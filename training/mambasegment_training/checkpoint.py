@@ -146,14 +146,28 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, stored: Mapping[str, Tenso
     for key, tensor in stored.items():
         index, _, name = key.partition("/")
         entries.setdefault(int(index), {})[name] = tensor
-    known = _OPTIMIZER_TENSORS[type(optimizer).__name__]
+    own = getattr(optimizer, "optim", optimizer)  # sharded: what keeps this process's share of the moments
+    known = _OPTIMIZER_TENSORS[type(own).__name__]
     foreign = {name for entry in entries.values() for name in entry} - known
     if foreign:  # PyTorch would load it, and begin anew without a word
         raise ConfigError(f"the checkpoint belongs to another optimiser: it has {', '.join(sorted(foreign))}")
     try:
-        optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
+        optimizer.load_state_dict({"state": entries, "param_groups": _numbered_groups(optimizer)})
     except (ValueError, KeyError) as error:
         raise ConfigError(f"the checkpoint belongs to another optimiser: {error}") from error
+    if own is not optimizer:
+        optimizer.state.clear()  # a second copy of the share, on the device
+
+
+def _numbered_groups(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """The groups as in a state dict, which a sharded optimiser only gives once all shares were gathered."""
+    groups: list[dict[str, Any]] = []
+    first = 0
+    for group in optimizer.param_groups:
+        end = first + len(group["params"])
+        groups.append(group | {"params": list(range(first, end))})
+        first = end
+    return groups
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Tensor]:

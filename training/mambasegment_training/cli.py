@@ -1,4 +1,4 @@
-"""The command `mambatrain`: prepare, fit, export. Nothing heavy is imported before it is needed."""
+"""The command `mambatrain`: prepare, fit, export and others. Nothing heavy is imported before it is needed."""
 
 import argparse
 import json
@@ -15,6 +15,7 @@ from MambaSegmentLib.openmp import let_waiting_threads_sleep
 from MambaSegmentLib.progress import Progress
 
 from . import __version__
+from .evaluation.cli import add_calibrate_parser as _add_calibrate
 from .evaluation.cli import add_parser as _add_evaluate
 from .study.cli import add_parser as _add_compare
 from .study.cli import add_queue_parser as _add_queue
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_collect(commands)
     _add_evaluate(commands)
+    _add_calibrate(commands)
     _add_compare(commands)
     _add_queue(commands)
     _add_nnunet_plans(commands)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,6 +27,15 @@ class Case:
     image: np.ndarray
     labels: np.ndarray
     foreground: np.ndarray
+
+
+class Cases(Protocol):
+    """Prepared cases by identifier, wherever they come from."""
+
+    @property
+    def identifiers(self) -> tuple[str, ...]: ...
+
+    def __getitem__(self, identifier: str) -> Case: ...
 
 
 class CaseStore:

@@ -99,11 +99,8 @@ def look_at_case(case: RawCase, dataset: RawDataset) -> CaseFacts:
         ImageError: voxels that are no numbers, a constant channel, or labels that the data set does not declare.
     """
     images, labels = read_case(case, dataset.reading)
-    files = case.images if len(case.images) == len(images) else case.images * len(images)  # the colours of a picture
-    for path, volume in zip((*files[1:], case.labels), (*images[1:], labels), strict=True):
-        if not images[0].same_grid(volume, GRID_TOLERANCE_MM):
-            raise GeometryError(_grids_differ(case.images[0], images[0], path, volume))
-    for path, volume in zip(files, images, strict=True):
+    check_grids(case, images, labels)
+    for path, volume in zip(_files(case, images), images, strict=True):
         if not np.isfinite(volume.array).all():
             raise ImageError(f"{_short(path)} holds voxels that are NaN or infinite; replace them")
         if volume.array.min() == volume.array.max():
@@ -125,6 +122,19 @@ def look_at_case(case: RawCase, dataset: RawDataset) -> CaseFacts:
         intensity_facts=tuple(_intensity_facts(volume.array, foreground if known else None) for volume in images),
         thumbnail=thumbnail(images[0], labels.array, known),
     )
+
+
+def check_grids(case: RawCase, images: Sequence[Volume], labels: Volume) -> None:
+    """Raises: GeometryError, when a channel or the labels do not lie on the grid of the first channel."""
+    files = _files(case, images)
+    for path, volume in zip((*files[1:], case.labels), (*images[1:], labels), strict=True):
+        if not images[0].same_grid(volume, GRID_TOLERANCE_MM):
+            raise GeometryError(_grids_differ(case.images[0], images[0], path, volume))
+
+
+def _files(case: RawCase, images: Sequence[Volume]) -> tuple[Path, ...]:
+    """One for each channel; the colours of a picture are all in one."""
+    return case.images if len(case.images) == len(images) else case.images * len(images)
 
 
 def _even_sample(values: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from MambaSegmentLib.models.counts import count, count_parameters
 
 from .config import TrainingConfig
 from .network import build_network, patch_size_of
+from .optimizer import moments_per_weight
 from .prepare import PreparedDataset
 
 _FLOAT_BYTES = 4
@@ -24,7 +25,8 @@ class StepMemory:
     """An upper estimate, in single precision; measured steps took 3 to 24 % less.
 
     Attributes:
-        weights_bytes: weights, gradients, moments of the optimiser and averaged weights, whatever the batch.
+        weights_bytes: weights, gradients, moments of the optimiser (all of them, sharded or not) and averaged weights,
+            whatever the batch.
         sample_bytes: what one image of the batch adds: its activations and the loss.
         patch_size: voxels of that image.
     """
@@ -48,8 +50,7 @@ def step_memory(dataset: PreparedDataset, config: TrainingConfig) -> StepMemory:
         network = build_network(dataset, config)
         patch = patch_size_of(network, dataset, config)
         counts = count(network, (1, len(dataset.channels), *patch))
-    moments = 2 if config.optimizer.name == "adamw" else 1
-    copies = 2 + moments + (config.ema_decay is not None)
+    copies = 2 + moments_per_weight(config.optimizer) + (config.ema_decay is not None)
     logits_bytes = dataset.output_count * torch.Size(patch).numel() * _FLOAT_BYTES
     activations = counts.training_memory_bytes + _LOSS_COPIES * logits_bytes
     return StepMemory(

@@ -25,7 +25,7 @@ from MambaSegmentLib.preprocess import PreprocessingSpec
 
 from .export import make_draft
 from .storage import write_json
-from .trained_fold import TrainedFold
+from .trained_fold import TrainedFold, read_folds
 
 _log = logging.getLogger(__name__)
 
@@ -65,10 +65,13 @@ def export_nnunet(
         half: refused: nnU-Net keeps weights in 32 bits.
         card_file, date, device, with_cost: as for `export`; the card lies beside as mambasegment.json.
     Raises:
-        ConfigError: as `export`; half. BundleError: as `export`, or a folder that is not empty.
+        ConfigError: as `export`; half; runs whose images were made of one size. BundleError: as `export`, or a folder
+            that is not empty.
     """
     if half:
         raise ConfigError("nnU-Net keeps weights in 32 bits; leave out --half")
+    runs = [runs] if isinstance(runs, Path) else list(runs)
+    _refuse_fixed_size(runs)
     _make_folder(output)
     draft = make_draft(runs, output.resolve().name, False, card_file, date, device, with_cost)
     manifest, folds = draft.manifest, draft.folds
@@ -259,6 +262,19 @@ def _write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         weights = content["network_weights"]
         if back.keys() != weights.keys() or not all(torch.equal(back[name], weights[name]) for name in weights):
             raise BundleError(f"{path} does not read back as it was written; is the disk damaged?")
+
+
+def _refuse_fixed_size(runs: Sequence[Path]) -> None:
+    """nnU-Net's preprocessor knows voxel sizes alone, so that its predictor would show the network other images."""
+    for fold in read_folds(runs):
+        size = fold.dataset.preprocessing.size
+        if size is not None:
+            wanted = " x ".join("any" if count is None else str(count) for count in size)
+            raise ConfigError(
+                f"{fold.run} was trained on images made {wanted} voxels large (`prepare --resize`), and nnU-Net can "
+                "only make voxels of one size; export a model file (leave out --layout nnunet), or train on data "
+                "prepared without --resize"
+            )
 
 
 def _make_folder(output: Path) -> None:

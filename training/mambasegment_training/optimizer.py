@@ -29,6 +29,13 @@ def build_optimizer(config: OptimizerConfig, network: nn.Module, ranks: Ranks = 
     return kind(groups, lr=config.learning_rate, **options)
 
 
+def moments_per_weight(config: OptimizerConfig) -> int:
+    """How many numbers the optimiser keeps of each weight once it has made a step; without momentum SGD keeps none."""
+    if config.name == "sgd":
+        return 1 if config.momentum > 0 else 0
+    return 2  # Adam and AdamW: running means of the gradient and of its square
+
+
 def gathered(optimizer: torch.optim.Optimizer) -> None:
     """Bring the shares of a sharded optimiser to the first process, which saves them; all processes call it."""
     gather = getattr(optimizer, "consolidate_state_dict", None)

@@ -236,7 +236,9 @@ class TrainingConfig:
     fold: int | Literal["all"] = 0  # of the data set's folds; "all" trains on every case, and keeps the last weights
     ema_decay: float | None = None  # average of the weights over about 1 / (1 - decay) steps; None: no average
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA devices that have it
-    compile: bool = False  # torch.compile: minutes before the first step; time some steps to see whether it pays
+    # torch.compile: minutes before the first step; time some steps to see whether it pays. Where PyTorch finds no
+    # compiler, the run says so and goes on uncompiled
+    compile: bool = False
     activation_checkpointing: bool = False  # a fraction of the memory for another forward pass; same results to the bit
     deterministic: bool = True
     cpu_threads: int | None = None  # of PyTorch; part of the recipe, since sums depend on it; None: PyTorch's choice

@@ -42,6 +42,8 @@ class Stepper:
         self._device, self._ranks, self._precision = device, ranks, precision
         self._forward: nn.Module | Callable[[Tensor], Any] | None = None
         self._frozen: bool | None = None
+        self._compiles = config.compile
+        self._compiler_failures: tuple[type[Exception], ...] = _compiler_failures() if config.compile else ()
 
     def take(self, batch: Batch, rate: float, say: Callable[[str], None]) -> None:
         """Learn from a batch.
@@ -58,7 +60,7 @@ class Stepper:
         state.network.train()
         self._hold()
         state.optimizer.zero_grad(set_to_none=True)
-        loss = self._ranks.totals([self._backward(batch)])[0] / self._ranks.size
+        loss = self._ranks.totals([self._backward(batch, say)])[0] / self._ranks.size
         good = bool(torch.isfinite(self._clip())) and math.isfinite(loss)
         if good:
             state.optimizer.step()
@@ -75,20 +77,35 @@ class Stepper:
         if not good:
             self._bad_step(loss, say)
 
-    def _backward(self, batch: Batch) -> float:
+    def _backward(self, batch: Batch, say: Callable[[str], None]) -> float:
         """Gradients of the mean loss over the parts of the batch, averaged over all processes; that loss here."""
         parts = self._config.data.accumulate
         total = 0.0
-        assert self._forward is not None
         images_of, labels_of = (tensor.to(self._device, non_blocking=True).chunk(parts) for tensor in batch)
         for number, (images, labels) in enumerate(zip(images_of, labels_of, strict=True), start=1):
             with self._alone(number < parts):
                 with self._autocast():
-                    logits = self._forward(images)
+                    logits = self._logits(images, say)
                 loss = self._loss(logits, labels)
                 (loss if parts == 1 else loss / parts).backward()
             total += float(loss.detach())
         return total / parts
+
+    def _logits(self, images: Tensor, say: Callable[[str], None]) -> Any:
+        """What the network answers. PyTorch compiles at the first call; where it cannot, it goes on uncompiled."""
+        assert self._forward is not None
+        try:
+            return self._forward(images)
+        except self._compiler_failures as problem:
+            if not self._compiles:
+                raise
+            self._compiles, self._forward = False, self._synchronised
+            reason = _first_line(getattr(problem, "inner_exception", problem))
+            say(
+                f"compile is true, but PyTorch cannot compile for {self._device} here ({reason}); going on uncompiled. "
+                "It needs a C++ compiler (g++, clang, or Visual Studio on Windows), on a GPU Triton as well"
+            )
+        return self._forward(images)
 
     def _clip(self) -> Tensor:
         """The norm of all gradients, which are then no longer than configured."""
@@ -108,7 +125,7 @@ class Stepper:
             # heads that only deep supervision uses get no gradient
             forward = DistributedDataParallel(forward, device_ids=ids, find_unused_parameters=True)
         self._synchronised = forward
-        self._forward = torch.compile(forward) if self._config.compile else forward
+        self._forward = torch.compile(forward) if self._compiles else forward
 
     def _alone(self, wanted: bool) -> AbstractContextManager[None]:
         """Within, gradients stay in this process: only the last part of a batch sends them."""
@@ -136,3 +153,14 @@ class Stepper:
             f"{became} at step {state.step}, the {limit}th in a row; lower optimizer.learning_rate, and look "
             "for images with extreme values"
         )
+
+
+def _compiler_failures() -> tuple[type[Exception], ...]:
+    """What torch.compile raises where it cannot compile; errors of the network itself come as they are."""
+    from torch._dynamo.exc import BackendCompilerFailed  # seconds to import, and torch has no public name for it
+
+    return (BackendCompilerFailed,)
+
+
+def _first_line(problem: Exception) -> str:
+    return next((line.strip() for line in str(problem).splitlines() if line.strip()), type(problem).__name__)

@@ -49,3 +49,10 @@ def test_a_streamed_sequence_gives_the_result_of_one_pass(cut):
         causal_conv_silu(second, weight, bias, tail_after(first, tail)),
     ]
     torch.testing.assert_close(torch.cat(pieces, 2), causal_conv_silu(x, weight, bias, tail))
+
+
+def test_it_is_traced_as_a_whole():
+    """The choice among kernels cannot be traced, and would cut a network that is compiled into pieces."""
+    inputs = conv_inputs(1, 16, 40, 4, channels_last=True)
+    traced = torch.compile(causal_conv_silu, backend="eager", fullgraph=True)
+    torch.testing.assert_close(traced(*inputs), causal_conv_silu(*inputs))

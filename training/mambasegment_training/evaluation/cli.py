@@ -1,4 +1,4 @@
-"""The command `mambatrain evaluate`."""
+"""The commands `mambatrain evaluate` and `mambatrain calibrate`."""
 
 import argparse
 import sys
@@ -20,16 +20,35 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DATA", help="a work folder or a data set; default: what the run was trained on"
     )
+    _add_cases(parser)
+    parser.add_argument("--worst", type=int, default=3, metavar="N", help="cases to draw; default: %(default)s")
+    add_effort(parser)
+    add_rules(parser)
+    parser.set_defaults(run=run)
+
+
+def add_calibrate_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "calibrate", help="fit the temperature of a model file on labelled cases of one's own, for --calibration"
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a .safetensors file")
+    parser.add_argument("data", type=Path, metavar="DATA", help="a work folder, or a data set as `prepare` takes it")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE.json", help="FILE.png shows how well it fits"
+    )
+    _add_cases(parser)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default: %(default)s")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=run_calibrate)
+
+
+def _add_cases(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cases",
         default="validation",
         metavar="WHICH",
         help="validation, train, all, or names A,B,… (default: %(default)s)",
     )
-    parser.add_argument("--worst", type=int, default=3, metavar="N", help="cases to draw; default: %(default)s")
-    add_effort(parser)
-    add_rules(parser)
-    parser.set_defaults(run=run)
 
 
 def add_effort(parser: argparse.ArgumentParser) -> None:
@@ -80,3 +99,32 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{name}: {', '.join(texts)}")
     resumed = f", {evaluation.resumed} of them from before" if evaluation.resumed else ""
     print(f"{len(evaluation.records)} cases{resumed}; {arguments.output / PAGE_NAME}")
+
+
+def run_calibrate(arguments: argparse.Namespace) -> None:
+    from .calibrate import calibrate, picture_beside
+    from .subject import read_subject
+
+    subject = read_subject(arguments.model, data=arguments.data, cases=arguments.cases)
+    learned = set(subject.cases) & set(subject.data.train)
+    if learned:
+        print(
+            f"mambatrain: warning: {len(learned)} of these cases are for training in {arguments.data}; on cases that "
+            "it learned from, a model is right more often than on others, and the temperature comes out too low",
+            file=sys.stderr,
+        )
+    printer = ProgressPrinter()
+    try:
+        with stoppable():
+            found = calibrate(
+                subject,
+                arguments.output,
+                device=arguments.device,
+                progress=None if arguments.quiet else printer,
+            )
+    finally:
+        printer.close()
+    own = subject.manifest.calibration.get("temperature")
+    print(f"temperature {found['temperature']:.4g}" + ("" if own is None else f" (in the model file: {own:.4g})"))
+    print(f"expected calibration error {found['ece_before']:.4f} without it, {found['ece_after']:.4f} with it")
+    print(f"{found['cases']} cases, {found['voxels']} voxels; {arguments.output}, {picture_beside(arguments.output)}")

@@ -20,6 +20,7 @@ from ..card import card_from_table
 from ..case_files import AS_STORED, RawCase, Reading, read_case
 from ..dataset import find_dataset
 from ..export import describe
+from ..fingerprint import check_grids
 from ..prepare import PreparedDataset, open_work
 from ..storage import read_json
 from ..trained_fold import TrainedFold, read_folds
@@ -73,8 +74,13 @@ class EvaluationData:
         return replace(self, also=tuple(Structure(name, tuple(values)) for name, values in regions.items()))
 
     def read(self, case: str) -> tuple[list[Volume], Volume]:
-        """Channels and labels, all on the grid of the first channel, as `prepare` takes them."""
+        """Channels and labels, all on the grid of the first channel, as `prepare` takes them.
+
+        Raises:
+            GeometryError: they lie on different grids. And as `read_case`.
+        """
         images, labels = read_case(self.cases[case], self.reading)
+        check_grids(self.cases[case], images, labels)
         grid = images[0]
         return [grid.with_array(i.array) for i in images], grid.with_array(np.rint(labels.array).astype(np.int32))
 

@@ -1,7 +1,6 @@
 """The figures that papers of this field show, as PNG.
 
-Curves, histogram, bubbles and the rendering need matplotlib (`pip install "mambasegment-training[report]"`); the
-rendering takes its surfaces from scikit-image, which the training has anyway.
+The rendering takes its surfaces from scikit-image, which the training has anyway.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,25 +35,18 @@ def draw_all(study: Study) -> tuple[dict[str, Path], list[str]]:
     """
     figures: dict[str, Path] = {}
     missing: list[str] = []
-    try:
-        import matplotlib  # noqa: F401  (an extra)
-    except ImportError:
-        missing.append(
-            'Curves, histogram, bubbles and rendering need matplotlib: pip install "mambasegment-training[report]".'
-        )
-    else:
-        drawings: Mapping[str, tuple[str, Callable[[Study, Any], str | None]]] = {
-            "Size against Dice": ("bubbles", _bubbles),
-            "Dice of the cases": ("dice_histogram", _histogram),
-            "Training": ("curves", _curves),
-            "A case in three dimensions": ("rendering", _rendering),
-        }
-        for title, (name, draw) in drawings.items():
-            path, problem = study.folder / f"{name}.png", _save(study, study.folder / f"{name}.png", draw)
-            if problem is None:
-                figures[title] = path
-            else:
-                missing.append(problem)
+    drawings: Mapping[str, tuple[str, Callable[[Study, Any], str | None]]] = {
+        "Size against Dice": ("bubbles", _bubbles),
+        "Dice of the cases": ("dice_histogram", _histogram),
+        "Training": ("curves", _curves),
+        "A case in three dimensions": ("rendering", _rendering),
+    }
+    for title, (name, draw) in drawings.items():
+        path, problem = study.folder / f"{name}.png", _save(study, study.folder / f"{name}.png", draw)
+        if problem is None:
+            figures[title] = path
+        else:
+            missing.append(problem)
     figures["Cases"] = _qualitative(study)
     return figures, missing
 
