@@ -50,7 +50,7 @@ class RollingBlend:
         if self._single:
             self._rows[place] = logits  # no weights, so that nothing is rounded
         else:
-            self._rows[place] += logits * self._weights
+            self._rows[place].addcmul_(logits, self._weights)  # no array between
 
     def close_before(self, row: int) -> FetchedRows:
         """The rows that are final now that no tile begins before `row`; (classes, rows, J, I), on the CPU."""

@@ -208,20 +208,22 @@ class SlidingWindow:
         fresh = iter(self._tile_logits(others) if others else ())
         return [next(fresh) if answer is None else answer for answer in answers]
 
-    def _tile_logits(self, tiles: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Of B tiles (C, K, J, I), (B, outputs, K, J, I): averaged over folds and mirrorings, on the device."""
+    def _tile_logits(self, tiles: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Of each tile (C, K, J, I), (outputs, K, J, I): averaged over folds and mirrorings, on the device."""
         batches = [self._feeder.send(some) for some in ([tiles] if self._stacked else [[tile] for tile in tiles])]
         if self._slicewise:
             batches = [batch[:, :, 0] for batch in batches]
         members = list(itertools.product(self._networks, self._mirrorings))
         asked = [(network, batch, axes) for batch in batches for network, axes in members]
         answers = self._beside.map(lambda one: self._mirrored(*one), asked)
-        together = [self._averaged(itertools.islice(answers, len(members)), len(members)) for _ in batches]
-        logits = torch.cat(together) if len(together) > 1 else together[0]
-        return logits[:, :, None] if self._slicewise else logits
+        averaged = [self._averaged(itertools.islice(answers, len(members)), len(members)) for _ in batches]
+        logits = [of_tile for of_batch in averaged for of_tile in of_batch]
+        return [of_tile[:, None] for of_tile in logits] if self._slicewise else logits
 
     def _averaged(self, answers: Iterator[torch.Tensor], count: int) -> torch.Tensor:
         """The mean of the members' answers to one batch, and how far they disagree if that is asked for."""
+        if self._disagreement is None and count == 1:
+            return next(answers)
         if self._disagreement is not None:
             self._disagreement.clear()
         logits = torch.zeros((), device=self.device)

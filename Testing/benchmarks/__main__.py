@@ -15,7 +15,7 @@ import torch
 import MambaSegmentLib
 from MambaSegmentLib.files import atomic_path
 
-from . import cases, click, directions, engine, networks, scan, training, training_step
+from . import cases, click, directions, engine, networks, scan, training, training_iteration, training_step
 
 PARTS: dict[str, Callable[[], Any]] = {
     "scan": scan.run,
@@ -26,6 +26,7 @@ PARTS: dict[str, Callable[[], Any]] = {
     "networks": networks.run,
     "engine": engine.run,
     "training": training.run,
+    "training_iteration": training_iteration.run,
 }
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 
@@ -110,6 +111,8 @@ def table(result: dict[str, Any]) -> str:
         lines += engine.table(result["engine"])
     if "training" in result:
         lines += training.table(result["training"])
+    if "training_iteration" in result:
+        lines += training_iteration.table(result["training_iteration"])
     return "\n".join(lines) + "\n"
 
 

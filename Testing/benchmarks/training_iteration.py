@@ -22,6 +22,7 @@ from MambaSegmentLib.phantom import hippocampus_phantom
 
 CASES, BATCH = 6, 2
 WARM_UP, TIMED = 2, 6
+_FIGURES = ("iteration_s", "peak_bytes")
 _THEIRS = """
 import json, multiprocessing, os, sys, time, torch
 from pathlib import Path
@@ -90,6 +91,21 @@ def run(rounds: int = 2) -> dict[str, Any]:
         "ratio_seconds": statistics.median(one["iteration_s"] / other["iteration_s"] for one, other in turns),
         "ratio_memory": statistics.median(one["peak_bytes"] / other["peak_bytes"] for one, other in turns),
     }
+
+
+def table(measured: dict[str, Any]) -> list[str]:
+    """For people; medians of the rounds."""
+    rows = []
+    for who, side in (("ours", "ours"), ("nnU-Net's trainer", "nnunet")):
+        seconds, peak = (statistics.median(turn[side][key] for turn in measured["rounds"]) for key in _FIGURES)
+        rows.append(f"| {who} | {seconds:.2f} s | {peak / 1e9:.2f} GB |")
+    return [
+        "",
+        f"| training iteration, {measured['network']}, batch {measured['batch']} | time | memory of the processes |",
+        "|---|---|---|",
+        *rows,
+        f"| ours / nnU-Net's | {measured['ratio_seconds']:.2f} | {measured['ratio_memory']:.2f} |",
+    ]
 
 
 def _commands(folder: Path) -> tuple[list[str], list[str]]:
