@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .backends import choose_backend
+from .operator import somebody_looks
 
 WIDEST = 128  # channels of a token; above that the products are large enough for a library, which is then faster
 
@@ -56,6 +57,8 @@ def is_one_step(tokens: Tensor, weights: MambaLayerWeights) -> bool:
     among threads, though badly: it is taken up to two threads for each sequence. Gradients are not kept.
     """
     if torch.is_grad_enabled() or tokens.device.type != "cpu" or tokens.dtype != torch.float32:
+        return False
+    if somebody_looks(tokens):  # who could not look into it
         return False
     if tokens.shape[2] > WIDEST or torch.get_num_threads() > 2 * len(tokens) or torch.is_autocast_enabled("cpu"):
         return False

@@ -10,6 +10,8 @@ again, so this is for prediction alone; training with two images at once takes o
 import torch
 from torch import Tensor, nn
 
+from ..kernels.operator import somebody_looks
+
 _UNFOLDED_AT_MOST = 20480
 
 
@@ -38,4 +40,5 @@ class Conv3d(nn.Conv3d):
             and not torch.is_autocast_enabled("cpu")
             and torch.backends.mkldnn.is_available()
             and bool(torch.backends.mkldnn.enabled)
+            and not somebody_looks(x)  # a tracer knows the usual operator better
         )

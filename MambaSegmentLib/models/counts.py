@@ -150,7 +150,7 @@ def count_operations(network: nn.Module, input_shape: Sequence[int]) -> Operatio
 
 
 def count_inference_memory(network: nn.Module, input_shape: Sequence[int]) -> int:
-    """`Counts.inference_memory_bytes` alone.
+    """`Counts.inference_memory_bytes` alone: layer by layer. LightM-UNet's compiled layers take less on a CPU.
 
     Raises:
         ShapeError: as `count`.

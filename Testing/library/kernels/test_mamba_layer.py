@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from MambaSegmentLib.kernels import is_one_step, residual_mamba_layer
 from MambaSegmentLib.models.streamed_mixer import tokens_of
@@ -169,6 +170,15 @@ def test_layers_that_are_not_made_for_it_are_left_to_their_parts():
             assert not is_one_step(tokens, weights)
         torch.set_num_threads(3)  # more than one sequence can use
         assert not is_one_step(tokens, weights)
+
+
+@torch.inference_mode()
+def test_who_watches_operators_sees_the_parts():
+    layer, x = layer_of(16, 16), image(1, 16, 10)
+    with FlopCounterMode(display=False) as counter:
+        assert not layer.in_one_walk(x)
+        layer(x)
+    assert counter.get_total_flops() > 0
 
 
 def test_the_backend_that_was_asked_for_is_taken(monkeypatch):

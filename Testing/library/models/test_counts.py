@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from MambaSegmentLib.errors import ConfigError, ShapeError
-from MambaSegmentLib.kernels import all_directions, api, directional_scan, directions, selective_scan
+from MambaSegmentLib.kernels import all_directions, api, causal_conv, directional_scan, directions, selective_scan
 from MambaSegmentLib.models import build_model
 from MambaSegmentLib.models.canonical import CANONICAL
 from MambaSegmentLib.models.counts import Operations, count, count_architecture, count_operations, without_data
@@ -157,7 +157,7 @@ SMALL = {
 @pytest.mark.parametrize("name", SMALL)
 def test_memory_is_what_a_real_run_holds(name, monkeypatch):
     # while operators are watched, as here, the scan may pass as one operator, which keeps less; count the direct call
-    for module in (api, directions):
+    for module in (api, causal_conv, directions):
         monkeypatch.setattr(module, "somebody_looks", lambda u: False)
     options, spatial = SMALL[name]
     shape = (1, 1, *spatial)
