@@ -1,11 +1,15 @@
 """The convolution that asks oneDNN by name, against PyTorch's own."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 from torch.profiler import profile
 
-from MambaSegmentLib.models.convolution import Conv3d
+from MambaSegmentLib.models.convolution import Conv2d, Conv3d
 
 SHAPE = (10, 12, 14)
 
@@ -50,6 +54,41 @@ def test_one_small_image_is_convolved_by_onednn_with_the_same_answer(options):
 def test_pytorch_still_unfolds_such_an_image():
     """If not, the class has no reason to be any more."""
     assert "aten::slow_conv3d_forward" in operators_of(nn.Conv3d(3, 5, 3, padding=1), torch.randn(1, 3, *SHAPE))
+
+
+@pytest.mark.parametrize(("kind", "plain", "size"), [(Conv2d, nn.Conv2d, (9, 12)), (Conv3d, nn.Conv3d, (5, 8, 7))])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_strided_convolution_of_one_voxel_reads_what_it_takes_alone(kind, plain, size, groups):
+    torch.manual_seed(0)
+    stride = (2, 1, 3)[: len(size)]
+    ours, theirs = (made(4, 6, 1, stride=stride, groups=groups).double() for made in (kind, plain))
+    theirs.load_state_dict(ours.state_dict())
+    one, other = (
+        torch.randn(2, 4, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) for _ in "ab"
+    )
+    one.requires_grad_(), other.requires_grad_()
+    answer, expected = ours(one), theirs(other)
+    torch.testing.assert_close(answer, expected)
+    for result in (answer, expected):
+        result.square().sum().backward()
+    torch.testing.assert_close(one.grad, other.grad)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+
+
+def test_training_on_one_thread_writes_nowhere_else(tmp_path):
+    """In a process of its own: there PyTorch's strided 1-convolution of a channels-last image corrupts the heap."""
+    code = (
+        "import torch\n"
+        "from MambaSegmentLib.models.convolution import Conv2d\n"
+        "layer = Conv2d(4, 8, 1, stride=2)\n"
+        "for _ in range(200):\n"
+        "    x = torch.randn(2, 16, 12, 4).movedim(-1, 1).requires_grad_()\n"
+        "    y = layer(x)\n"
+        "    y.backward(torch.randn(y.shape))\n"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_gradients_take_pytorchs_way():
