@@ -1,7 +1,5 @@
 """U-Mamba, MambaClinix and the control: the released code's numbers, published sizes, what they cannot take."""
 
-import copy
-
 import pytest
 import torch
 
@@ -123,12 +121,11 @@ def test_gradients_reach_every_parameter(name, spatial_dims):
 
 @pytest.mark.parametrize("name", ["umamba_bot", "umamba_enc", "mambaclinix"])
 def test_streaming_gives_what_training_mode_gives(name, monkeypatch):
-    torch.manual_seed(0)
-    net, x = a_small_net(name).eval(), torch.randn(1, 2, 4, 8, 16)
-    expected = copy.deepcopy(net).double()(x.double()).detach()
+    net, x = a_small_net(name).eval().double(), torch.randn(1, 2, 4, 8, 16).double()
+    expected = net(x)
     monkeypatch.setattr(streamed_mixer, "PIECE_ELEMENTS", 1)  # a plane at a time
-    with torch.inference_mode():  # single voxels of random weights round worse than the mean
-        assert (net(x).double() - expected).abs().mean() < 1e-5
+    with torch.inference_mode():
+        torch.testing.assert_close(net(x), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", MORE)
