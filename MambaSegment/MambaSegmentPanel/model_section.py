@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from .model_card import cardHtml, summaryOf
 from .model_search import matching
+from .sample_data import MODEL as SAMPLE_MODEL
 
 if TYPE_CHECKING:
     from MambaSegmentLib.manifest import Channel
@@ -73,13 +74,14 @@ class ModelSection:
         self.chooseFirstIfNone()
 
     def chooseFirstIfNone(self) -> None:
-        """A scene that names no model gets the one that was used last, and the preferred device."""
+        """A scene that names no model gets the one used last, or that of the sample, and the preferred device."""
         if self.node is not None and not self.node.model and self.models:
             usable = [model for model in self.models if model.manifest is not None] or self.models
-            last = self._preferences.get("Model")
+            names = [model.name for model in usable]
+            wanted = [name for name in (self._preferences.get("Model"), SAMPLE_MODEL) if name in names]
             with slicer.util.NodeModify(self.node):
                 self.node.device = self._preferences.device
-                self.node.model = next((model.name for model in usable if model.name == last), usable[0].name)
+                self.node.model = (wanted or names)[0]
 
     def update(self) -> None:
         model = self.chosen
