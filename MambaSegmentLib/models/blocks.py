@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..kernels.operator import somebody_looks
 from .convolution import Conv2d, Conv3d
 
 CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: Conv2d, 3: Conv3d}
@@ -45,7 +46,8 @@ class DepthwiseSeparableConv(nn.Module):
         self.pointwise = convolution(in_channels, out_channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if max(self.depthwise.kernel_size) == 1 and not torch.is_grad_enabled():
+        alone = not (torch.is_grad_enabled() or somebody_looks(x))  # who counts wants the network as it is published
+        if alone and max(self.depthwise.kernel_size) == 1:
             return self._as_one_product(x)
         return mix_channels(self.pointwise, self.depthwise(x))
 
