@@ -268,7 +268,7 @@ class Predictor:
         if settings is None:
             raise ResourceError(
                 f"the {cause} leaves {max(room, 0) / 1e9:.3g} GB for segmenting this volume. "
-                f"{_needed(self._plan.estimate(prepared, usual))} {_MEMORY_ADVICE}"
+                f"{_needed(self._plan.estimate(prepared, replace(usual, batch=1)))} {_MEMORY_ADVICE}"
             )
         return settings
 
