@@ -48,7 +48,7 @@ ROWS_OF_MOMENTS = 64  # that are added up in float32
 STATE_COUNT = LANES  # of each channel; B and C are then one vector a token
 FLOAT_BYTES = 4
 
-# the table of weights that the kernel is told, by address: each as `numba_layer.packed` lays it out
+# the table of weights that the kernel is told, by address: each as `numba_layer._packed` lays it out
 Weights = namedtuple(
     "Weights",
     ("norm_inside", "norm_weight", "norm_bias", "in_proj", "conv_weight", "conv_bias", "x_proj", "dt_proj", "dt_bias",
@@ -120,20 +120,21 @@ def multiply(x, by_row, depth, weights, bias, target, target_by_row, outputs, gr
 
 
 @helper
-def read_rows(source, by_token, channels, target, target_by_row, steps):
+def copy_tokens(source, by_row, channels, target, target_by_row, steps):
+    """From the tokens of a sequence into a buffer whose rows are whole vectors, or back."""
     if channels % LANES == 0:
         for t in range(steps):
-            copy_rows(source + t * by_token, target + t * target_by_row, channels // LANES)
+            copy_rows(source + t * by_row, target + t * target_by_row, channels // LANES)
         return
     for t in range(steps):
         for c in range(channels):
             write_single(
-                target + t * target_by_row + FLOAT_BYTES * c, read_single(source + t * by_token + FLOAT_BYTES * c)
+                target + t * target_by_row + FLOAT_BYTES * c, read_single(source + t * by_row + FLOAT_BYTES * c)
             )
 
 
 @helper
-def add_rows(source, by_token, channels, target, target_by_row, steps):
+def add_tokens(source, by_token, channels, target, target_by_row, steps):
     """target += source; rows of source lie side by side."""
     if channels % LANES == 0:
         add_to_rows(source, target, steps * (channels // LANES))
@@ -260,7 +261,7 @@ def _build(sources):
             for start in range(0, length, STEPS):
                 steps = min(STEPS, length - start)
                 source = x + (job * length + start) * token * FLOAT_BYTES
-                read_rows(source, token * FLOAT_BYTES, token, tile.x, tile.by_token, steps)
+                copy_tokens(source, token * FLOAT_BYTES, token, tile.x, tile.by_token, steps)
                 if scale != 0:
                     of_job = job * tile.by_token
                     scale_and_rectify_rows(
@@ -269,8 +270,8 @@ def _build(sources):
                 mix_tile(weights, widths, tile, steps, inverse_count, epsilon)
                 place = (job * length + start) * answer * FLOAT_BYTES
                 if added != 0:
-                    add_rows(added + place, answer * FLOAT_BYTES, answer, tile.answer, tile.by_answer, steps)
-                read_rows(tile.answer, tile.by_answer, answer, y + place, answer * FLOAT_BYTES, steps)
+                    add_tokens(added + place, answer * FLOAT_BYTES, answer, tile.answer, tile.by_answer, steps)
+                copy_tokens(tile.answer, tile.by_answer, answer, y + place, answer * FLOAT_BYTES, steps)
             store_history(widths, tile, tail, state)
         restore_float_mode(mode)
 

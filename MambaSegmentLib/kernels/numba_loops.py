@@ -7,23 +7,13 @@ The forward loop takes STATES states through the whole tile at once: enough to r
 output once for all of them, few enough to stay in registers. The backward loop takes one.
 """
 
-from llvmlite import ir
-from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .numba_simd import LANES, Lanes, processor_features
+from .numba_simd import LANES, Lanes, constant, integers, processor_features
 
 STATES = 8 if "avx512f" in processor_features() else 2  # 32 registers of 16 lanes, or the equivalent of 8
 LN_2 = 0.6931471805599453
-
-
-def _integers(count: int):
-    return types.void(*([types.int64] * count))
-
-
-def _constant(value: int) -> ir.Constant:
-    return ir.Constant(ir.IntType(64), value)
 
 
 @intrinsic
@@ -38,7 +28,7 @@ def move_rows(_typing, source, source_stride, target, target_stride, rows):
             lanes.store(lanes.offset(target, builder.mul(loop.index, target_stride)), row)
         return context.get_dummy_value()
 
-    return _integers(5), codegen
+    return integers(5), codegen
 
 
 @intrinsic
@@ -50,7 +40,7 @@ def transpose_squares(_typing, source, source_row, source_square, target, target
         lanes = Lanes(builder)
 
         def address(base, row_stride, square_stride, square, row):
-            start = builder.add(builder.mul(square, square_stride), builder.mul(_constant(row), row_stride))
+            start = builder.add(builder.mul(square, square_stride), builder.mul(constant(row), row_stride))
             return lanes.offset(base, start)
 
         with cgutils.for_range(builder, squares) as loop:
@@ -59,7 +49,7 @@ def transpose_squares(_typing, source, source_row, source_square, target, target
                 lanes.store(address(target, target_row, target_square, loop.index, row), column)
         return context.get_dummy_value()
 
-    return _integers(7), codegen
+    return integers(7), codegen
 
 
 def _applied_to_rows(operation):
@@ -80,19 +70,19 @@ def _applied_to_rows(operation):
 @intrinsic
 def sigmoid_rows(_typing, source, bias, target, rows):
     """target = 1 / (1 + exp(-(source + bias))); bias is one row."""
-    return _integers(4), _applied_to_rows(Lanes.sigmoid)
+    return integers(4), _applied_to_rows(Lanes.sigmoid)
 
 
 @intrinsic
 def prepare_rows(_typing, raw, raw_by_row, x, x_by_row, bias, d, step, drive, out, total, rows):
     """Without softplus: see _prepare."""
-    return _integers(11), _prepare(lambda _lanes, value: value)
+    return integers(11), _prepare(lambda _lanes, value: value)
 
 
 @intrinsic
 def prepare_rows_softplus(_typing, raw, raw_by_row, x, x_by_row, bias, d, step, drive, out, total, rows):
     """step = log(1 + exp(raw + bias)): see _prepare."""
-    return _integers(11), _prepare(Lanes.softplus)
+    return integers(11), _prepare(Lanes.softplus)
 
 
 def _prepare(activation):
@@ -134,7 +124,7 @@ def gate_rows(_typing, z, z_by_row, out, target, target_by_row, rows):
             lanes.store(builder.add(target, builder.mul(loop.index, target_by_row)), gated)
         return context.get_dummy_value()
 
-    return _integers(6), codegen
+    return integers(6), codegen
 
 
 @intrinsic
@@ -154,7 +144,7 @@ def backward_gate_rows(_typing, z, dy, gate, rows):
             lanes.store(lanes.row(gate, loop.index), lanes.mul(by_gate, slope))
         return context.get_dummy_value()
 
-    return _integers(4), codegen
+    return integers(4), codegen
 
 
 @intrinsic
@@ -169,19 +159,19 @@ def multiply_rows(_typing, factor, target, rows):
             lanes.store(place, lanes.mul(lanes.load(place), lanes.load(lanes.row(factor, loop.index))))
         return context.get_dummy_value()
 
-    return _integers(3), codegen
+    return integers(3), codegen
 
 
 @intrinsic
 def backward_prepare_rows(_typing, raw, x, bias, d, step, dy, d_step, d_drive, d_bias, d_d, rows):
     """Without softplus: see _backward_prepare."""
-    return _integers(11), _backward_prepare(None)
+    return integers(11), _backward_prepare(None)
 
 
 @intrinsic
 def backward_prepare_rows_softplus(_typing, raw, x, bias, d, step, dy, d_step, d_drive, d_bias, d_d, rows):
     """With softplus: see _backward_prepare."""
-    return _integers(11), _backward_prepare(Lanes.sigmoid)
+    return integers(11), _backward_prepare(Lanes.sigmoid)
 
 
 def _backward_prepare(slope):
@@ -228,7 +218,7 @@ def forward_states(
     def codegen(context, builder, _signature, arguments):
         step, drive, y, a_log2, states, b, b_by_row, c, c_by_row, by_row, rows, *lines = arguments
         lanes = Lanes(builder)
-        each = [_constant(index) for index in range(STATES)]
+        each = [constant(index) for index in range(STATES)]
         a = [lanes.load(lanes.row(a_log2, index)) for index in each]
         slots = [cgutils.alloca_once_value(builder, lanes.load(lanes.row(states, index))) for index in each]
         with cgutils.for_range(builder, rows) as loop:
@@ -237,7 +227,7 @@ def forward_states(
             b_t = builder.add(b, builder.mul(loop.index, b_by_row))
             c_t = builder.add(c, builder.mul(loop.index, c_by_row))
             y_t = lanes.load(builder.add(y, here))
-            four, within = builder.lshr(loop.index, _constant(2)), builder.and_(loop.index, _constant(3))
+            four, within = builder.lshr(loop.index, constant(2)), builder.and_(loop.index, constant(3))
             for line, by_line, by_four in (lines[:3], lines[3:]):
                 offset = builder.add(builder.mul(within, by_line), builder.mul(four, by_four))
                 lanes.prefetch(builder.add(line, offset))
@@ -251,7 +241,7 @@ def forward_states(
             lanes.store(lanes.row(states, index), builder.load(slot))
         return context.get_dummy_value()
 
-    return _integers(17), codegen
+    return integers(17), codegen
 
 
 @intrinsic
@@ -279,7 +269,7 @@ def replay_state(_typing, step, drive, y, a_log2, state, b, c, decays, before, b
         lanes.store(state, builder.load(slot))
         return context.get_dummy_value()
 
-    return _integers(11), codegen
+    return integers(11), codegen
 
 
 @intrinsic
@@ -324,7 +314,7 @@ def backward_state(
         lanes.store(d_a, builder.load(d_a_slot))
         return context.get_dummy_value()
 
-    return _integers(17), codegen
+    return integers(17), codegen
 
 
 @intrinsic
@@ -335,8 +325,8 @@ def add_lane_sums(_typing, rows, target, squares):
         rows, target, squares = arguments
         lanes = Lanes(builder)
         with cgutils.for_range(builder, squares) as loop:
-            start = builder.mul(loop.index, _constant(LANES))
-            vectors = [lanes.load(lanes.row(rows, builder.add(start, _constant(row)))) for row in range(LANES)]
+            start = builder.mul(loop.index, constant(LANES))
+            vectors = [lanes.load(lanes.row(rows, builder.add(start, constant(row)))) for row in range(LANES)]
             width = 1
             while len(vectors) > 1:  # fold halves: after log2(LANES) rounds lane t holds the sum of row t
                 pairs = [
@@ -348,4 +338,4 @@ def add_lane_sums(_typing, rows, target, squares):
             lanes.store(address, lanes.add(lanes.load(address), vectors[0]))
         return context.get_dummy_value()
 
-    return _integers(3), codegen
+    return integers(3), codegen

@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .numba_simd import LANES, Lanes, is_arm, is_x86, reads_half_precision
+from .numba_simd import LANES, Lanes, integers, is_arm, is_x86, reads_half_precision
 
 SINGLE, BFLOAT, HALF = 0, 1, 2  # how the kernels are told a dtype
 BYTES = (4, 2, 2)
@@ -19,10 +19,6 @@ BYTES = (4, 2, 2)
 _INT = ir.IntType(64)
 _DENORMALS_ARE_ZERO = 0x8040  # in the control register of x86: flush results and read operands as zero
 _DENORMALS_ARE_ZERO_ARM = 1 << 24
-
-
-def _integers(count: int) -> Any:
-    return types.void(*([types.int64] * count))
 
 
 def _load(kind: int) -> Callable[[Lanes, ir.Value], ir.Value]:
@@ -56,7 +52,7 @@ def _reader_of_rows(kind: int) -> Any:
                 lanes.store(lanes.row(tile, loop.index), _load(kind)(lanes, address))
             return context.get_dummy_value()
 
-        return _integers(4), codegen
+        return integers(4), codegen
 
     return read_rows
 
@@ -72,7 +68,7 @@ def _writer_of_rows(size: int, store: Callable[[Lanes, ir.Value, ir.Value], None
                 store(lanes, _at(builder, target, loop.index, stride, size), row)
             return context.get_dummy_value()
 
-        return _integers(4), codegen
+        return integers(4), codegen
 
     return write_rows
 
@@ -96,7 +92,7 @@ def _reader_of_squares(kind: int) -> Any:
                     lanes.store(lanes.row(tile, builder.add(first, ir.Constant(_INT, step))), row)
             return context.get_dummy_value()
 
-        return _integers(4), codegen
+        return integers(4), codegen
 
     return read_squares
 
@@ -117,7 +113,7 @@ def _writer_of_squares(size: int, store: Callable[[Lanes, ir.Value, ir.Value], N
                     store(lanes, _at(builder, corner, ir.Constant(_INT, channel), by_channel, size), row)
             return context.get_dummy_value()
 
-        return _integers(4), codegen
+        return integers(4), codegen
 
     return write_squares
 
@@ -200,17 +196,17 @@ def zero_rows(_typing, target, rows):
             lanes.store(lanes.row(arguments[0], loop.index), lanes.constant(0.0))
         return context.get_dummy_value()
 
-    return _integers(2), codegen
+    return integers(2), codegen
 
 
 @intrinsic
 def copy_rows(_typing, source, target, rows):
-    return _integers(3), _between_rows(lambda _lanes, _target, row: row)
+    return integers(3), _between_rows(lambda _lanes, _target, row: row)
 
 
 @intrinsic
 def add_to_rows(_typing, source, target, rows):
-    return _integers(3), _between_rows(lambda lanes, target, row: lanes.add(lanes.load(target), row))
+    return integers(3), _between_rows(lambda lanes, target, row: lanes.add(lanes.load(target), row))
 
 
 def _between_rows(combined: Callable[[Lanes, ir.Value, ir.Value], ir.Value]) -> Any:

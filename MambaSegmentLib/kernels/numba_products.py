@@ -7,25 +7,15 @@ each weight is read once for all of them; tiles are therefore a multiple of ROWS
 token hold whatever was there.
 """
 
-from typing import Any
-
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .numba_simd import LANES, Lanes, processor_features
+from .numba_simd import LANES, Lanes, constant, integers, processor_features
 
 ROWS = 8 if "avx512f" in processor_features() else 4  # accumulators that fit into registers beside a row of weights
 TAPS = 4  # of the convolution: Mamba's d_conv
-
-
-def _integers(count: int) -> Any:
-    return types.void(*([types.int64] * count))
-
-
-def _constant(value: int) -> ir.Constant:
-    return ir.Constant(ir.IntType(64), value)
 
 
 @intrinsic
@@ -40,8 +30,8 @@ def multiply_rows_by_matrix(_typing, x, x_by_row, depth, weights, bias, target, 
         lanes = Lanes(builder)
         start = lanes.load(bias)
         with cgutils.for_range(builder, groups) as group:
-            first = builder.mul(group.index, _constant(ROWS))
-            rows = [builder.add(first, _constant(row)) for row in range(ROWS)]
+            first = builder.mul(group.index, constant(ROWS))
+            rows = [builder.add(first, constant(row)) for row in range(ROWS)]
             inputs = [builder.add(x, builder.mul(row, x_by_row)) for row in rows]
             slots = [cgutils.alloca_once_value(builder, start) for _ in rows]
             for slot in slots:
@@ -55,7 +45,7 @@ def multiply_rows_by_matrix(_typing, x, x_by_row, depth, weights, bias, target, 
                 lanes.store(builder.add(target, builder.mul(row, target_by_row)), builder.load(slot))
         return context.get_dummy_value()
 
-    return _integers(8), codegen
+    return integers(8), codegen
 
 
 @intrinsic
@@ -110,7 +100,7 @@ def add_scaled_vectors(_typing, source, factor, target, vectors):
             lanes.accumulate(lanes.row(target, part.index), scale, lanes.load(lanes.row(source, part.index)))
         return context.get_dummy_value()
 
-    return _integers(4), codegen
+    return integers(4), codegen
 
 
 @intrinsic
@@ -120,18 +110,18 @@ def convolve_rows(_typing, window, weights, bias, target, by_row, target_by_row,
     def codegen(context, builder, _signature, arguments):
         window, weights, bias, target, by_row, target_by_row, rows = arguments
         lanes = Lanes(builder)
-        taps = [lanes.load(lanes.row(weights, _constant(tap))) for tap in range(TAPS)]
+        taps = [lanes.load(lanes.row(weights, constant(tap))) for tap in range(TAPS)]
         start = lanes.load(bias)
         with cgutils.for_range(builder, rows) as row:
             value = start
             for tap, weight in enumerate(taps):
-                here = builder.add(window, builder.mul(builder.add(row.index, _constant(tap)), by_row))
+                here = builder.add(window, builder.mul(builder.add(row.index, constant(tap)), by_row))
                 value = lanes.fma(weight, lanes.load(here), value)
             value = lanes.mul(value, lanes.sigmoid(value))
             lanes.store(builder.add(target, builder.mul(row.index, target_by_row)), value)
         return context.get_dummy_value()
 
-    return _integers(7), codegen
+    return integers(7), codegen
 
 
 @intrinsic
@@ -150,7 +140,7 @@ def scale_and_rectify_rows(_typing, target, by_row, vectors, scale, shift, rows)
                 lanes.store(place, lanes.maximum(value, lanes.constant(0.0)))
         return context.get_dummy_value()
 
-    return _integers(6), codegen
+    return integers(6), codegen
 
 
 @intrinsic
@@ -172,7 +162,7 @@ def add_moments(_typing, source, by_row, origin, sums, squares, rows):
         lanes.store(squares, builder.load(slots[1]))
         return context.get_dummy_value()
 
-    return _integers(6), codegen
+    return integers(6), codegen
 
 
 assert LANES % ROWS == 0

@@ -6,8 +6,10 @@ sixteen lanes onto AVX-512, AVX2 (two registers) or NEON (four) by itself.
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from llvmlite import binding, ir
+from numba import types
 from numba.core import cgutils
 
 LANES = 16
@@ -35,6 +37,15 @@ _INVERSE = (  # 1 / (1 + t), 0 <= t <= 1: 4.5e-8
     0.139071242, -0.0231785383,
 )  # fmt: skip
 _ROUND = 12582912.0  # 1.5 * 2**23: adding it leaves the nearest integer in the low bits of the mantissa
+
+
+def integers(count: int) -> Any:
+    """The signature of code that takes `count` addresses or numbers and gives nothing."""
+    return types.void(*([types.int64] * count))
+
+
+def constant(value: int) -> ir.Constant:
+    return ir.Constant(_INT, value)
 
 
 def processor_features() -> frozenset[str]:
