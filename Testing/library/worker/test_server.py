@@ -12,7 +12,8 @@ import pytest
 
 from MambaSegmentLib.bundle import read_bundle, write_bundle
 from MambaSegmentLib.errors import ConfigError
-from MambaSegmentLib.image_io import read_volume
+from MambaSegmentLib.image_io import read_volume, write_volume
+from MambaSegmentLib.volume import Volume
 from MambaSegmentLib.worker.folder import make_private_folder, use_private_folder
 from MambaSegmentLib.worker.protocol import LARGEST_LINE_BYTES
 from Testing.library.worker.conftest import TINY_WORKER, RawWorker, is_gone, partial_files, wait_until
@@ -159,11 +160,16 @@ def test_failed_jobs_name_their_kind_and_the_next_one_works(a_worker, a_model_fi
 
 
 def test_cancel_between_layers_between_tiles_and_while_waiting(a_worker, a_model_file, an_image, tmp_path):
-    """Thirty layers of 50 ms in each of three tiles: 4.5 s if nobody looks at the token."""
+    """Thirty layers of 50 ms in each tile: 4.5 s for three tiles if nobody looks at the token.
+
+    The last job has more tiles than are ever answered at once, so that some are done while others wait.
+    """
     model, output = a_model_file("slow", sleep_s=0.05, layers=30), tmp_path / "o.nrrd"
+    long_image = str(tmp_path / "long.nii.gz")
+    write_volume(Volume(np.arange(4 * 4 * 40, dtype=np.float32).reshape(4, 4, 40)), long_image)
     segment(a_worker, "layers", an_image, model, output)
     segment(a_worker, "waits", an_image, model, output)
-    segment(a_worker, "tiles", an_image, model, output)
+    segment(a_worker, "tiles", long_image, model, output)
     while a_worker.next("progress")["stage"] != "network":
         pass
     a_worker.send("cancel", job="waits")
@@ -173,8 +179,9 @@ def test_cancel_between_layers_between_tiles_and_while_waiting(a_worker, a_model
     a_worker.send("cancel", job="layers")
     assert a_worker.answer("layers")["kind"] == "Cancelled"
     assert time.monotonic() - started < 3
-    while (message := a_worker.next("progress"))["stage"] != "network" or message["done"] != 1:
+    while (message := a_worker.next("progress"))["stage"] != "network" or message["done"] == 0:
         pass
+    assert message["done"] < message["total"]
     assert 0 < message["seconds_left"] < 60
     a_worker.send("cancel", job="tiles")
     a_worker.send("cancel", job="never heard of")
