@@ -6,7 +6,7 @@ It shows what a batch does (batch_job.py) and begins or cancels it; the panel st
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -24,8 +24,10 @@ from .batch_choices import BatchChoices
 from .batch_job import BEFORE, RUNNING, BatchCallbacks, BatchJob, CaseState
 from .batch_table import BatchTable, detailText, fractionOf
 from .messages import asSentence, messageAndAdvice
-from .open_case import CaseOpener, showInViews
+from .open_case import CaseOpener, segmentationOf, showInViews
+from .provenance import provenanceOf
 from .run_progress import BAR_END, timeText
+from .segmenter import optionsOf
 
 if TYPE_CHECKING:
     from MambaSegmentLib.batch.report import Report
@@ -58,10 +60,19 @@ class BatchSection:
         layout: the panel's, of which `before` is a widget; the section puts itself there.
         logic: a MambaSegmentLogic.
         uiFile: BatchSection.ui.
+        onOpened: called with the segmentation of a case that was opened, its volumes, and the model's names for them.
     """
 
-    def __init__(self, layout: Any, before: Any, logic: Any, uiFile: str) -> None:
+    def __init__(
+        self,
+        layout: Any,
+        before: Any,
+        logic: Any,
+        uiFile: str,
+        onOpened: Callable[[Any, Sequence[Any], Sequence[str]], None],
+    ) -> None:
         self.logic = logic
+        self._onOpened = onOpened
         self.root = slicer.util.loadUI(uiFile)
         layout.insertWidget(layout.indexOf(before), self.root)
         self.ui = ui = slicer.util.childWidgetVariables(self.root)
@@ -70,6 +81,7 @@ class BatchSection:
         self.cases = BatchCases(logic)
         self.opener = CaseOpener()
         self._setup = BatchSetup()
+        self._begunWith = BatchSetup()  # what the cases of the list were done with
         self._job: BatchJob | None = None
         self._cancelling = False
         self._rows: list[int] = []  # of the table, for the cases of the batch
@@ -160,16 +172,23 @@ class BatchSection:
             self._showProblem(problem, _("Not opened"))
 
     def _open(self, row: int, state: CaseState) -> None:
-        model = self._setup.model
+        assert state.outcome is not None
+        begun = self._begunWith
+        manifest = None if begun.model is None else begun.model.manifest
+        channels = [] if manifest is None else [channel.name for channel in manifest.channels]
         if self.choices.kind == SCENE:
-            volume = self.cases.volumes[row].nodes[0]
-            if slicer.mrmlScene.IsNodePresent(volume):
-                showInViews(volume)
+            volumes = list(self.cases.volumes[row].nodes)
+            if not all(slicer.mrmlScene.IsNodePresent(volume) for volume in volumes):
+                return
+            showInViews(volumes[0])
+            node = segmentationOf(volumes[0], state.outcome.output)
         else:
-            assert state.outcome is not None
             with slicer.util.WaitCursor():
-                segments = () if model is None or model.manifest is None else model.manifest.segments
-                self.opener.openFiles(state.outcome, segments)
+                provenance = None if manifest is None else provenanceOf(manifest, optionsOf(**begun.options))
+                segments = () if manifest is None else manifest.segments
+                node, volumes = self.opener.openFiles(state.outcome, segments, provenance)
+        if node is not None:
+            self._onOpened(node, volumes, channels if len(channels) == len(volumes) else [])
 
     # --- a batch
 
@@ -203,6 +222,7 @@ class BatchSection:
         self._cancelling = False
         model, kind = self._setup.model, self.choices.kind
         assert model is not None
+        self._begunWith = self._setup
         self._reportFolder = self.choices.output
         self._rows = self.table.ticked() if kind == SCENE else list(range(len(self.cases.names)))
         callbacks = BatchCallbacks(self._onProgress, self._onCase, self._onOver)

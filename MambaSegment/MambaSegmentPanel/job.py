@@ -12,7 +12,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from MambaSegmentLib.worker.protocol import Failed, JobProgress, Options, Result
 
 from .edits import fingerprints, isSame, markAsMade
 from .label_file import LABEL_ENDING, readLabels
-from .provenance import Provenance
+from .provenance import Provenance, provenanceOf
 from .segmentation_in import addSegments, checkTarget, newSegmentation
 from .volume_out import volumeOf, writeNrrd
 
@@ -63,10 +63,7 @@ class Request:
 
     @property
     def provenance(self) -> Provenance:
-        manifest = self.manifest
-        options = {entry.name: getattr(self.options, entry.name) for entry in fields(self.options)}
-        options.pop("statistics")  # looks at the labels, does not change them
-        return Provenance(manifest.name, manifest.version, manifest.sha256 or "", options)
+        return provenanceOf(self.manifest, self.options)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
-"""Brings a case of a batch that is done into the scene, to be looked at."""
+"""Brings a case of a batch that is done into the scene, to be reviewed."""
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,34 +18,51 @@ if TYPE_CHECKING:
     from MambaSegmentLib.batch.outcome import Outcome
     from MambaSegmentLib.segments import SegmentInfo
 
+    from .provenance import Provenance
+
 
 class CaseOpener:
     """Loads a case once; when it is opened again it is only shown."""
 
     def __init__(self) -> None:
-        self._opened: dict[tuple[str, str], tuple[str, str]] = {}  # output and fingerprint -> ids of the nodes
+        # output and fingerprint -> ids of the nodes, the segmentation's first
+        self._opened: dict[tuple[str, str], tuple[str, ...]] = {}
 
-    def openFiles(self, outcome: Outcome, segments: Sequence[SegmentInfo]) -> tuple[Any, Any]:
-        """The volume of the first channel and the segmentation, in the scene; further channels are loaded as well.
+    def openFiles(
+        self, outcome: Outcome, segments: Sequence[SegmentInfo], provenance: Provenance | None
+    ) -> tuple[Any, list[Any]]:
+        """The segmentation and the volume of each channel, in the scene.
 
         Args:
             segments: of the model; name and colour segments of files that hold only numbers.
+            provenance: what made the labels, if it is known; files of labels do not say.
         Raises:
             ImageError: a file is gone, or cannot be read.
         """
         key = (outcome.output, outcome.fingerprint)
         known = [slicer.mrmlScene.GetNodeByID(one) for one in self._opened.get(key, ())]
         if known and None not in known:
-            volume, segmentation = known
+            segmentation, *volumes = known
         else:
             volumes = [_loadedVolume(Path(path)) for path in outcome.inputs]
-            volume, segmentation = volumes[0], _loadedSegmentation(Path(outcome.output))
+            segmentation = _loadedSegmentation(Path(outcome.output))
             dress(segmentation, segments)
-            segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-            placeBeside(segmentation, volume)
-            self._opened[key] = (volume.GetID(), segmentation.GetID())
-        showInViews(volume)
-        return volume, segmentation
+            if provenance is not None:
+                _note(replace(provenance, time=_timeOf(Path(outcome.output))), segmentation)
+            segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volumes[0])
+            placeBeside(segmentation, volumes[0])
+            self._opened[key] = tuple(node.GetID() for node in (segmentation, *volumes))
+        showInViews(volumes[0])
+        return segmentation, volumes
+
+
+def segmentationOf(volumeNode: Any, name: str) -> Any:
+    """The segmentation of that name made from the volume, or None: somebody may have renamed or removed it."""
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        if node.GetName() == name and node.GetNodeReference(role) is volumeNode:
+            return node
+    return None
 
 
 def showInViews(volumeNode: Any) -> None:
@@ -63,6 +82,19 @@ def dress(segmentationNode: Any, segments: Sequence[SegmentInfo]) -> None:
         if info is not None and segment.GetName() not in names:
             segment.SetName(info.name)
             segment.SetColor(*info.color)
+
+
+def _note(provenance: Provenance, segmentationNode: Any) -> None:
+    """As a run notes it on what it brings."""
+    provenance.noteOn(segmentationNode)
+    segmentation = segmentationNode.GetSegmentation()
+    for index in range(segmentation.GetNumberOfSegments()):
+        for name, value in provenance.tags().items():
+            segmentation.GetNthSegment(index).SetTag(name, value)
+
+
+def _timeOf(path: Path) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
 
 
 def _loadedVolume(path: Path) -> Any:

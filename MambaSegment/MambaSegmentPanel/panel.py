@@ -77,6 +77,7 @@ class Panel:
             ui.shellCollapsibleButton,
             logic,
             str(UI_FOLDER / "BatchSection.ui"),
+            self.review.take,
         )
         self.sample = SampleSection(ui, self.onSample)
         self.firstUse = FirstUse(ui, logic, self.preferences, self.refresh)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 import MambaSegmentLib
+
+if TYPE_CHECKING:
+    from MambaSegmentLib.manifest import Manifest
+    from MambaSegmentLib.worker.protocol import Options
 
 PREFIX = "MambaSegment."
 
@@ -42,6 +46,19 @@ class Provenance:
             "DICOM.SegmentAlgorithmName": f"MambaSegment {self.model} {self.modelVersion}",
         }
         return {name: _inHeader(value) for name, value in tags.items()}
+
+    def noteOn(self, segmentationNode: Any) -> None:
+        """As attributes of the node; segments have the tags."""
+        for name, value in self.tags().items():
+            if name.startswith(PREFIX):
+                segmentationNode.SetAttribute(name, value)
+
+
+def provenanceOf(manifest: Manifest, options: Options) -> Provenance:
+    """Of labels that come now."""
+    noted = {entry.name: getattr(options, entry.name) for entry in fields(options)}
+    noted.pop("statistics")  # looks at the labels, does not change them
+    return Provenance(manifest.name, manifest.version, manifest.sha256 or "", noted)
 
 
 def _inHeader(value: str) -> str:

@@ -72,9 +72,7 @@ def addSegments(
             identifier = base if segmentation.GetSegment(base) is None else segmentation.GenerateUniqueSegmentID(base)
             segmentation.AddSegment(_segment(info, image, tags), identifier)
             added.append(identifier)
-        for name, value in tags.items():
-            if name.startswith("MambaSegment."):
-                node.SetAttribute(name, value)
+        provenance.noteOn(node)
     return added
 
 

@@ -131,6 +131,27 @@ def test_a_double_click_opens_image_and_labels_once(host, open_batch, images, tm
     assert "a.seg.nrrd is not there any more" in section.ui.batchErrorLabel.text
 
 
+def test_a_case_that_is_opened_is_under_review_with_what_made_it(host, open_batch, images, tmp_path):
+    widget, section = open_batch(images, tmp_path / "labels")
+    press(section.ui.batchButton)
+    wait_for_batch(host, section)
+    for row in (0, 2, 0):  # one after the other, and back
+        double_click(section, row)
+        host.process_events()
+        session = widget.panel.review._session
+        assert session.node is segmentations()[min(row, 1)]
+        assert session.state.case == "abc"[row]
+    assert len(segmentations()) == 2
+    assert not widget.ui.reviewCollapsibleButton.collapsed
+    state = session.state
+    manifest = section._setup.model.manifest
+    assert (state.model.name, state.model.version, state.model.sha256) == ("tiny", manifest.version, manifest.sha256)
+    assert state.options["quality"] == "best"
+    assert [(image.channel, image.file) for image in state.images] == [(manifest.channels[0].name, "a.nrrd")]
+    assert sorted(entry.name for entry in state.predicted.values()) == ["Anterior", "Posterior"]
+    assert not widget.ui.reviewErrorLabel.visible
+
+
 def test_labels_of_another_kind_open_with_the_names_and_colours_of_the_model(host, open_batch, images, tmp_path):
     widget, section = open_batch(images / "a.nrrd", tmp_path / "labels")
     widget.logic.getParameterNode().batchEnding = ".nii.gz"
@@ -220,7 +241,7 @@ def test_folders_and_tables_are_chosen_with_buttons(host, open_batch, images, tm
 
 def test_volumes_are_ticked_and_those_that_are_done_lose_their_tick(host, open_batch, tmp_path):
     good, bad = addVolume(someVoxels(), name="good"), addVolume(CONSTANT, name="bad")
-    _, section = open_batch(kind="scene", output=tmp_path / "report")
+    widget, section = open_batch(kind="scene", output=tmp_path / "report")
     assert names(section) == ["good", "bad"]
     assert not section.ui.batchSourceEdit.visible
     press(section.ui.batchButton)
@@ -230,6 +251,10 @@ def test_volumes_are_ticked_and_those_that_are_done_lose_their_tick(host, open_b
     (node,) = segmentations()
     np.testing.assert_array_equal(labelsOf(node, good), expectedLabels(someVoxels()))
     assert json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["done"] == 1
+
+    double_click(section, 0)
+    host.process_events()
+    assert widget.panel.review._session.node is node
 
     other = addVolume(someVoxels(), name="other")
     host.wait_until(lambda: names(section) == ["good", "bad", "other"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,11 +108,29 @@ class ReviewSection:
             return
         node, request = job.outcome.node, job.request
         self._drop(self.reviews.of(node), job.outcome.segmentIds)  # of a node that got more segments
+        self._begin(node, request.volumeNodes, [channel.name for channel in request.manifest.channels])
+
+    def take(self, node: Any, volumeNodes: Sequence[Any], channels: Sequence[str] = ()) -> None:
+        """A case of a batch was opened: it is put under review, or shown again if it is already.
+
+        Args:
+            volumeNodes, channels: as for `beginReview`.
+        """
+        if self.reviews.of(node) is None:
+            self._begin(node, volumeNodes, channels)
+        else:
+            self._choose(node)
+
+    def _begin(self, node: Any, volumeNodes: Sequence[Any], channels: Sequence[str]) -> None:
         try:
-            beginReview(node, request.volumeNodes, [channel.name for channel in request.manifest.channels])
+            beginReview(node, volumeNodes, channels)
         except MambaSegmentError as error:  # the result is there all the same
             self._sayError(error)
-            return
+        else:
+            self._choose(node)
+
+    def _choose(self, node: Any) -> None:
+        """Show a segmentation that is under review, as soon as the module is shown."""
         if not self._collapsedByUser:
             self.button.collapsed = False
         if self._node is None:
