@@ -4,7 +4,7 @@ The outer faces of the first and the last voxel stay where they are, as with `sk
 voxel n of the new grid lies at (n + 0.5) · old / new - 0.5 of the old one. So going from one size to another and back
 uses the same two grids, and nothing shifts. Beyond the outermost voxel centres the edge is repeated.
 
-Spline interpolation is linear and separable, so each axis is one matrix product: exact, repeatable and as fast as BLAS.
+Spline interpolation is linear and separable, so each axis is a matrix product: exact, repeatable and as fast as BLAS.
 
 `RowResizer` interpolates the distance to one value of the array, its first. Where the array holds nothing but that
 value, as the air around a body does once a CT's intensities are clipped, all distances are exactly zero, and so the
@@ -12,13 +12,12 @@ result is that value again, bit for bit, rather than sums of weights that round 
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 import numpy as np
 
-from .errors import ConfigError
+from .spline_weights import interpolation_weights, voxel_positions
 
-_NO_WEIGHT = 1e-7
+_ROWS_AT_ONCE = 32
 
 
 def resize(
@@ -90,12 +89,11 @@ class RowResizer:
             index = _nearest(self._shape[0], self._new_shape[0])[first:end]
             rows = self._planes(int(index[0]), int(index[-1]) + 1)[index - index[0]]
         else:
-            all_weights = _weights(self._shape[0], self._new_shape[0], self._orders[0])
+            all_weights = interpolation_weights(self._shape[0], self._new_shape[0], self._orders[0])
             weights = all_weights[first:end]
             begin = int(np.flatnonzero(all_weights[first:].any(axis=0))[0])  # what later rows need as well is kept
             stop = int(np.flatnonzero(weights.any(axis=0))[-1]) + 1
-            planes = self._planes(begin, stop)
-            rows = (weights[:, begin:stop] @ planes.reshape(len(planes), -1)).reshape(-1, *planes.shape[1:])
+            rows = _weighted(weights[:, begin:stop], self._planes(begin, stop), axis=0)
         if self._bounds is not None:
             rows = np.clip(rows, *self._bounds)
         if self._last is not None:
@@ -148,49 +146,32 @@ def resized_shape(
 def _resize_axis(array: np.ndarray, axis: int, size: int, order: int) -> np.ndarray:
     if order == 0:
         return np.take(array, _nearest(array.shape[axis], size), axis=axis)
-    matrix = _weights(array.shape[axis], size, order)
-    if axis == 0:
-        flat = matrix @ np.ascontiguousarray(array).reshape(array.shape[0], -1)
-        return flat.reshape(size, *array.shape[1:])
-    return matrix @ array if axis == 1 else array @ matrix.T
+    return _weighted(interpolation_weights(array.shape[axis], size, order), array, axis)
 
 
-def _positions(old: int, new: int) -> np.ndarray:
-    return (np.arange(new) + 0.5) * (old / new) - 0.5
+def _weighted(weights: np.ndarray, array: np.ndarray, axis: int) -> np.ndarray:
+    """weights (new, old) times `array` along an axis.
+
+    A new voxel takes its value from a small neighbourhood, so that most weights are zero: some new voxels at a time,
+    and the stretch of old ones that they need, is 2 to 4 times faster than one large product.
+    """
+    shape = list(array.shape)
+    shape[axis] = len(weights)
+    result = np.empty(shape, dtype=np.float32)
+    for first in range(0, len(weights), _ROWS_AT_ONCE):
+        some = weights[first : first + _ROWS_AT_ONCE]
+        needed = np.flatnonzero(some.any(axis=0))
+        old, new = slice(needed[0], needed[-1] + 1), slice(first, first + len(some))
+        some = some[:, old]
+        if axis == 0:
+            flat = array[old].reshape(old.stop - old.start, -1)
+            np.matmul(some, flat, out=result[new].reshape(len(some), -1))
+        elif axis == 1:
+            np.matmul(some, array[:, old], out=result[:, new])
+        else:
+            np.matmul(array[:, :, old], some.T, out=result[:, :, new])
+    return result
 
 
 def _nearest(old: int, new: int) -> np.ndarray:
-    return np.clip(np.floor(_positions(old, new) + 0.5), 0, old - 1).astype(np.intp)
-
-
-@lru_cache(maxsize=32)
-def _weights(old: int, new: int, order: int) -> np.ndarray:
-    """float32 (new, old): row n weighs the old voxels that make new voxel n; each row sums to one."""
-    if order not in (1, 2, 3):
-        raise ConfigError(f"resampling order {order} is not known; expected 0, 1, 2 or 3")
-    if order == 1:
-        weights = _linear_weights(old, new)
-    else:
-        from scipy import ndimage  # slow to import, and needed for splines only
-
-        unit = np.eye(old)
-        coordinates = _positions(old, new)
-        weights = np.stack(
-            [ndimage.map_coordinates(column, coordinates[None], order=order, mode="nearest") for column in unit], axis=1
-        )
-    # A spline reaches over the whole axis with weights that fade to denormal numbers, which are slow. Those left out
-    # are below what float32 can add to a sum; some 12 voxels remain on either side.
-    weights = np.where(np.abs(weights) < _NO_WEIGHT, 0, weights).astype(np.float32)
-    weights.setflags(write=False)  # shared by all callers through the cache
-    return weights
-
-
-def _linear_weights(old: int, new: int) -> np.ndarray:
-    positions = np.clip(_positions(old, new), 0, old - 1)
-    lower = np.minimum(np.floor(positions).astype(np.intp), max(old - 2, 0))
-    fraction = positions - lower
-    weights = np.zeros((new, old))
-    rows = np.arange(new)
-    weights[rows, lower] += 1 - fraction
-    weights[rows, np.minimum(lower + 1, old - 1)] += fraction
-    return weights
+    return np.clip(np.floor(voxel_positions(old, new) + 0.5), 0, old - 1).astype(np.intp)
