@@ -3,6 +3,8 @@
 On CPU tensors; what differs on a GPU is the arithmetic alone.
 """
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
@@ -93,11 +95,15 @@ def test_a_sampler_hands_over_what_is_changed_later(prepared, tiny_config):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_processes_make_the_same_batches(prepared, tiny_config):
+    """And end in peace, though they are in the midst of the next batches."""
     store = CaseStore(prepared.folder / "cases", prepared.split.train, 2**30)
     sampler = Sampler(store, tiny_config(data={"batch_size": 2}), (8, 16, 8))
     expected = [sampler.batch(step) for step in (3, 4, 5)]
     batches = feed(sampler, 3, torch.device("cpu"), workers=2)
     for batch in expected:
         assert all(torch.equal(a, b) for a, b in zip(next(batches), batch, strict=True))
+    workers = multiprocessing.active_children()
     batches.close()
+    assert [worker.exitcode for worker in workers if worker.exitcode is not None] == [0, 0]

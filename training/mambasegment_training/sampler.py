@@ -3,9 +3,11 @@
 import itertools
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.util import Finalize
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from .data import CaseStore, case_at, cut_patch, sample_seed
 from .device_augment import DeviceAugmentation
 
 _AHEAD = 3  # batches made before they are asked for
+_AFTER_ALL_ELSE = -1000  # of what multiprocessing does at the end of a process
 
 Batch = tuple[Tensor, Tensor]
 
@@ -179,6 +182,18 @@ def _from_processes(sampler: Sampler, first_step: int, workers: int, *, pinned: 
 
 
 def _begin_worker(_number: int) -> None:
-    """Ctrl-C is for the main process, which ends its workers; a core each is enough."""
+    """Ctrl-C is for the main process, which ends its workers; a core each is enough.
+
+    A worker ends while a thread of its queue may still be handing over a batch. Python would unwind that thread out of
+    PyTorch's C++ code, where that aborts the process (seen in one of eight, with PyTorch 2.13 and any data set); so
+    Python's own end is left out once all else is done.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    Finalize(None, _leave, exitpriority=_AFTER_ALL_ELSE)
+
+
+def _leave() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # what went wrong has gone to the main process through the queue
