@@ -12,22 +12,30 @@ VENV := .venv
 BIN := $(if $(filter Windows_NT,$(OS)),$(VENV)/Scripts,$(VENV)/bin)
 RUN := $(BIN)/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+PARTS := test-module test-training test-networks test-engine
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-library test-others setup bench check clean
+.PHONY: demo test $(PARTS) setup bench check clean
 
 demo: $(VENV)/.demo-ready
 	$(RUN) -m MambaSegmentLib demo --output demo-output
 
-# two halves side by side: most tests keep one core busy, and many wait for a process to start
+# In parts, two at a time: most tests keep one core busy, and many wait for a process to start. All parts run, whatever
+# one of them finds.
 test: $(VENV)/.test-ready check
-	$(MAKE) --no-print-directory --jobs=2 test-library test-others
+	$(MAKE) --no-print-directory --jobs=2 --keep-going $(PARTS)
 
-test-library: $(VENV)/.test-ready
-	$(RUN) -m pytest Testing/library
+test-module: $(VENV)/.test-ready
+	$(RUN) -m pytest Testing/module Testing/host
 
-test-others: $(VENV)/.test-ready
-	$(RUN) -m pytest Testing/module Testing/host Testing/training Testing/repository
+test-training: $(VENV)/.test-ready
+	$(RUN) -m pytest Testing/training
+
+test-networks: $(VENV)/.test-ready
+	$(RUN) -m pytest Testing/library/kernels Testing/library/models Testing/repository
+
+test-engine: $(VENV)/.test-ready
+	$(RUN) -m pytest Testing/library --ignore=Testing/library/kernels --ignore=Testing/library/models
 
 check: $(VENV)/.test-ready
 	$(RUN) -m ruff check .

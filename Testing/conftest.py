@@ -8,7 +8,7 @@ from hypothesis import settings
 from MambaSegmentLib.openmp import let_waiting_threads_sleep
 from Testing.host.isolation import Isolation
 
-let_waiting_threads_sleep()  # before torch is imported: two halves of the tests run side by side
+let_waiting_threads_sleep()  # before torch is imported: two parts of the tests run side by side
 
 # No example may fail for being slow: a busy machine is no mistake of the code.
 settings.register_profile("project", deadline=None)
