@@ -13,8 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from .errors import GeometryError, ImageError
-from .preprocess import grid_difference
-from .volume import Volume
+from .volume import Volume, grid_difference
 
 _log = logging.getLogger(__name__)
 _NEGLIGIBLE_VOXELS = 0.01  # a shift that interpolation would only turn into blur: headers are rounded

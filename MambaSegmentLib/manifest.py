@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .errors import BundleError, ConfigError
-from .preprocess import PreprocessingSpec
+from .preprocessing_spec import PreprocessingSpec
 from .segments import SegmentInfo, check_unique_values
 
 SCHEMA_VERSION = 1

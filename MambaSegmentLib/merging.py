@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .errors import ConfigError
+from .label_maps import label_dtype
 from .manifest import Manifest
-from .preprocess import label_dtype
 from .segments import SegmentInfo
 
 

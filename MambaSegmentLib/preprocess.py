@@ -1,7 +1,8 @@
-"""From volumes to the array a network takes, and from its answer back to the very grid of the input.
+"""From volumes to the array a network takes, and what is needed for the way back to the very grid of the input.
 
-Forwards: turn (permute and flip axes), crop, normalise, resample, in that order, as nnU-Net does. Backwards: resample
-each class, take the best one, put it into the place of the crop, turn back. Training uses the same functions.
+Forwards: turn (permute and flip axes), crop, normalise, resample, in that order, as nnU-Net does. Backwards
+(label_maps.py, inference/restoring.py): resample each class, take the best one, put it into the place of the crop, turn
+back. Training uses the same functions.
 
 Turning only rearranges voxels, so an oblique volume keeps its oblique grid. Resampling works edge to edge
 (`resampling.py`), so the prepared grid covers exactly the extent of the crop; its voxels have the wanted size up to
@@ -9,122 +10,22 @@ rounding to whole voxels. Where the number of voxels does not change, nothing is
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from .errors import ConfigError, GeometryError, ImageError, ShapeError
+from .errors import ConfigError, GeometryError, ImageError
 from .memory import refuse_oversize
-from .normalization import FittedNormalization, Normalization
-from .orientation import AS_STORED, Turn, check_orientation, turn_towards
-from .progress import CancelToken
+from .normalization import FittedNormalization
+from .orientation import Turn, turn_towards
+from .preprocessing_spec import PreprocessingSpec
 from .resampling import RowResizer, resize, resized_shape
 from .roi import VoxelBox, slices_of
-from .volume import Volume
+from .volume import Volume, grid_difference
 
 _COARSE_RATIO = 3.0  # as in nnU-Net: an axis whose spacing is more than three times the finest is a coarse one
-_LARGEST_LABEL = 65535
 _QUIETLY = np.errstate(over="ignore", invalid="ignore")  # numbers too large are refused in words of our own
-
-
-@dataclass(frozen=True)
-class PreprocessingSpec:
-    """What is done to a case before the network sees it; part of every bundle.
-
-    Attributes:
-        normalization: one entry per channel.
-        orientation: "as stored", or three letters for the I, J and K axis, named as SimpleITK's DICOMOrient does.
-        axis_order: array axes after turning, a permutation of (0, 1, 2); nnU-Net's transpose_forward.
-        spacing_mm: wanted voxel size along the axes of the prepared array, (K, J, I) when `axis_order` is
-            (0, 1, 2); None as a whole, or for one axis, keeps what the volume has.
-        size: wanted number of voxels along the same axes, whatever their size becomes, for networks that were trained
-            on images of one size; None as a whole, or for one axis, where the spacing decides.
-        resampling_order: spline order for images, 0..3. Labels and class scores go linearly, or nearest for order 0.
-        coarse_axis_order: order along the coarse axis of a volume with thick slices (one axis more than three times
-            the finest, before or, failing that, after resampling), for images, labels and scores alike;
-            None treats all axes alike.
-        score_orders: order and coarse axis order for class scores where they are not those of labels, as imported
-            plans may say.
-        crop: "none", or "nonzero" for the bounding box of all voxels that are not zero in some channel.
-    """
-
-    normalization: tuple[Normalization, ...]
-    orientation: str = AS_STORED
-    axis_order: tuple[int, int, int] = (0, 1, 2)
-    spacing_mm: tuple[float | None, float | None, float | None] | None = None
-    resampling_order: int = 3
-    coarse_axis_order: int | None = None
-    score_orders: tuple[int, int | None] | None = None
-    crop: str = "none"
-    size: tuple[int | None, int | None, int | None] | None = None
-
-    def __post_init__(self) -> None:
-        check_orientation(self.orientation)
-        if not self.normalization:
-            raise ConfigError("preprocessing needs a normalization for each channel; got none")
-        if sorted(self.axis_order) != [0, 1, 2]:
-            raise ConfigError(f"axis_order {self.axis_order} is no permutation of (0, 1, 2)")
-        if self.spacing_mm is not None and (
-            len(self.spacing_mm) != 3 or not all(_is_spacing(wanted) for wanted in self.spacing_mm)
-        ):
-            raise ConfigError(f"spacing_mm {self.spacing_mm} must hold three positive numbers or None")
-        if self.size is not None and (len(self.size) != 3 or not all(_is_size(wanted) for wanted in self.size)):
-            raise ConfigError(f"size {self.size} must hold three whole numbers above 0, or None")
-        if self.resampling_order not in range(4) or self.coarse_axis_order not in (None, 0, 1, 2, 3):
-            raise ConfigError(
-                f"resampling orders {self.resampling_order} and {self.coarse_axis_order} must be 0, 1, 2 or 3"
-            )
-        if self.score_orders is not None and (
-            len(self.score_orders) != 2
-            or self.score_orders[0] not in range(4)
-            or self.score_orders[1] not in (None, 0, 1, 2, 3)
-        ):
-            raise ConfigError(f"score orders {self.score_orders} must be two of 0, 1, 2 or 3; the second may be None")
-        if self.crop not in ("none", "nonzero"):
-            raise ConfigError(f'crop {self.crop!r} is not known; expected "none" or "nonzero"')
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "PreprocessingSpec":
-        """Read the `preprocessing` object of a bundle; keys that are not known are passed over.
-
-        Raises:
-            ConfigError: a key that is missing or makes no sense.
-        """
-        try:
-            resampling = document.get("resampling", {})
-            spacing_mm, size = document.get("spacing_mm"), document.get("size")
-            scores = resampling.get("scores")
-            return cls(
-                normalization=tuple(Normalization.from_json(entry) for entry in document["normalization"]),
-                orientation=document.get("orientation", AS_STORED),
-                axis_order=tuple(document.get("axis_order", (0, 1, 2))),
-                spacing_mm=None if spacing_mm is None else tuple(spacing_mm),
-                resampling_order=resampling.get("order", 3),
-                coarse_axis_order=resampling.get("coarse_axis_order"),
-                score_orders=None if scores is None else (scores["order"], scores.get("coarse_axis_order")),
-                crop=document.get("crop", "none"),
-                size=None if size is None else tuple(size),
-            )
-        except (AttributeError, KeyError, TypeError) as problem:
-            raise ConfigError(f"the preprocessing {document!r} cannot be understood ({problem!r})") from problem
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON object that `from_json` reads."""
-        resampling: dict[str, Any] = {"order": self.resampling_order, "coarse_axis_order": self.coarse_axis_order}
-        if self.score_orders is not None:
-            order, coarse = self.score_orders
-            resampling["scores"] = {"order": order, "coarse_axis_order": coarse}
-        return {
-            "orientation": self.orientation,
-            "axis_order": list(self.axis_order),
-            "spacing_mm": None if self.spacing_mm is None else list(self.spacing_mm),
-            "normalization": [entry.to_json() for entry in self.normalization],
-            "resampling": resampling,
-            "crop": self.crop,
-            **({} if self.size is None else {"size": list(self.size)}),
-        }
 
 
 @dataclass(frozen=True)
@@ -281,80 +182,6 @@ def preprocess(volumes: Sequence[Volume], spec: PreprocessingSpec) -> Prepared:
     return Prepared(rows.read(0, rows.shape[0]), rows.spacing_mm, rows.undo)
 
 
-def preprocess_labels(labels: Volume, like: Prepared) -> np.ndarray:
-    """Bring a label map onto the grid of a prepared case, for training.
-
-    Where the case was resampled, each label is resampled by itself and the largest wins (the smallest value on a tie).
-
-    Args:
-        labels: whole numbers 0..65535 of any dtype, on the grid of the case's first volume.
-    Returns:
-        (K, J, I) of the prepared array; uint8, or uint16 where a value exceeds 255.
-    Raises:
-        GeometryError: the labels lie on another grid. ImageError: values that are no labels.
-    """
-    undo = like.undo
-    problem = grid_difference(undo.grid(np.broadcast_to(np.uint8(0), undo.shape)), labels)
-    if problem:
-        raise GeometryError(f"the labels do not lie on the grid of their image: {problem}")
-    cropped = undo.turn.apply(_whole_numbers(labels.array))[undo.crop_slices]
-    if undo.crop_shape == undo.prepared_shape:
-        return np.ascontiguousarray(cropped)
-    values = np.unique(cropped)
-    scores = (undo.labels.resize((cropped == value).astype(np.float32), undo.prepared_shape) for value in values)
-    return values[_best(scores, undo.prepared_shape, None)]
-
-
-def restore_labels(
-    scores: np.ndarray,
-    undo: Undo,
-    values: Sequence[int] | None = None,
-    *,
-    overlapping: bool = False,
-    cancel: CancelToken | None = None,
-) -> Volume:
-    """Take the best class of each voxel, on exactly the grid of the case's first volume.
-
-    One class at a time is resampled and compared, so the memory needed does not grow with the number of classes.
-
-    Args:
-        scores: float32 (classes, *prepared shape), logits or probabilities; class 0 is the background.
-        values: label value of each class; class n has value n where None.
-        overlapping: the classes are regions that may overlap, none of them the background: `scores` are their logits,
-            and each region with a probability above one half is painted over those before it, as nnU-Net does.
-    Returns:
-        Labels; uint8, or uint16 where a value exceeds 255. 0 outside the crop.
-    Raises:
-        ShapeError: scores of another shape. Cancelled: on request.
-    """
-    values = range(len(scores)) if values is None else values
-    if scores.shape != (len(values), *undo.prepared_shape):
-        raise ShapeError(f"scores of shape {scores.shape} do not fit {len(values)} classes on {undo.prepared_shape}")
-    resized = (undo.scores.resize(one_class, undo.crop_shape) for one_class in scores)
-    if overlapping:
-        labels = _painted(resized, values, undo.crop_shape, cancel)
-    else:
-        labels = np.asarray(values, dtype=label_dtype(max(values)))[_best(resized, undo.crop_shape, cancel)]
-    turned = np.zeros([undo.shape[axis] for axis in undo.turn.axes], dtype=labels.dtype)
-    turned[undo.crop_slices] = labels
-    return undo.grid(np.ascontiguousarray(undo.turn.undo(turned)))
-
-
-def grid_difference(first: Volume, second: Volume) -> str | None:
-    """In words, what makes two grids differ, with the numbers; None where they agree within 1 µm at every corner."""
-    if first.array.shape != second.array.shape:
-        return f"{_size(second)} voxels against {_size(first)} (I × J × K)"
-    if first.same_grid(second):
-        return None
-    parts = []
-    for name, unit in (("spacing_mm", "mm"), ("origin_mm", "mm"), ("direction", "")):
-        one, other = getattr(first, name), getattr(second, name)
-        apart = max(abs(a - b) for a, b in zip(one, other, strict=True))
-        if apart > 0:
-            parts.append(f"{name.removesuffix('_mm')} differs by up to {apart:.6g} {unit}".rstrip())
-    return "; ".join(parts)
-
-
 def _normalized_rows(
     channel: np.ndarray, fitted: FittedNormalization, mask: np.ndarray | None
 ) -> Callable[[int, int], np.ndarray]:
@@ -478,62 +305,6 @@ def _interpolation(
     coarse = None if coarse_order is None else _coarse_axis(before_mm, after_mm)
     k, j, i = (coarse_order if axis == coarse and coarse_order is not None else order for axis in range(3))
     return Interpolation((k, j, i), coarse)
-
-
-def _best(scores: Any, shape: Sequence[int], cancel: CancelToken | None) -> np.ndarray:
-    """Index of the largest of the arrays that `scores` yields, voxel by voxel; the first one on a tie, NaN never."""
-    best = np.zeros(shape, dtype=np.uint16)
-    highest: np.ndarray | None = None
-    for index, score in enumerate(scores):
-        if cancel is not None:
-            cancel.raise_if_cancelled()
-        if highest is None:
-            highest = np.fmax(score, np.float32(-np.inf))
-            continue
-        for of_best, of_highest, of_score in zip(best, highest, score, strict=True):  # a plane fits into the cache
-            better = of_score > of_highest
-            np.maximum(of_best, better * np.uint16(index), out=of_best)  # a later index is a larger one
-            np.fmax(of_highest, of_score, out=of_highest)
-    return best
-
-
-def _painted(
-    logits: Iterable[np.ndarray], values: Sequence[int], shape: Sequence[int], cancel: CancelToken | None
-) -> np.ndarray:
-    """Each region's value where its probability exceeds one half, that is where its logit exceeds zero."""
-    labels = np.zeros(shape, dtype=label_dtype(max(values)))
-    for value, logit in zip(values, logits, strict=True):
-        if cancel is not None:
-            cancel.raise_if_cancelled()
-        labels[logit > 0] = value
-    return labels
-
-
-def _whole_numbers(array: np.ndarray) -> np.ndarray:
-    low, high = array.min(), array.max()
-    if not (low >= 0 and high <= _LARGEST_LABEL):  # so that NaN is refused as well
-        raise ImageError(f"the labels range from {low} to {high}; expected whole numbers from 0 to {_LARGEST_LABEL}")
-    whole = array.astype(label_dtype(int(high)))
-    if not np.array_equal(whole, array):
-        raise ImageError("the labels hold fractions; expected whole numbers. Was an image given in place of labels?")
-    return whole
-
-
-def label_dtype(largest: int) -> type[np.uint8] | type[np.uint16]:
-    """The smallest dtype of label maps that holds `largest`."""
-    return np.uint8 if largest <= 255 else np.uint16
-
-
-def _is_spacing(value: float | None) -> bool:
-    return value is None or (isinstance(value, int | float) and math.isfinite(value) and value > 0)
-
-
-def _is_size(value: int | None) -> bool:
-    return value is None or (type(value) is int and value > 0)
-
-
-def _size(volume: Volume) -> str:
-    return " × ".join(str(size) for size in volume.array.shape[::-1])
 
 
 def _three(shape: Sequence[int]) -> tuple[int, int, int]:

@@ -182,3 +182,22 @@ def _floats(name: str, values: Sequence[float], count: int) -> tuple[float, ...]
 
 def _text(values: Sequence[float]) -> str:
     return "(" + ", ".join(f"{value:g}" for value in values) + ")"
+
+
+def grid_difference(first: Volume, second: Volume) -> str | None:
+    """In words, what makes two grids differ, with the numbers; None where they agree within 1 µm at every corner."""
+    if first.array.shape != second.array.shape:
+        return f"{_size(second)} voxels against {_size(first)} (I × J × K)"
+    if first.same_grid(second):
+        return None
+    parts = []
+    for name, unit in (("spacing_mm", "mm"), ("origin_mm", "mm"), ("direction", "")):
+        one, other = getattr(first, name), getattr(second, name)
+        apart = max(abs(a - b) for a, b in zip(one, other, strict=True))
+        if apart > 0:
+            parts.append(f"{name.removesuffix('_mm')} differs by up to {apart:.6g} {unit}".rstrip())
+    return "; ".join(parts)
+
+
+def _size(volume: Volume) -> str:
+    return " × ".join(str(size) for size in volume.array.shape[::-1])

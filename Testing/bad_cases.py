@@ -104,7 +104,7 @@ def write_models(folder: Path) -> dict[str, Path]:
     from MambaSegmentLib.bundle import Channel, Manifest, write_bundle
     from MambaSegmentLib.models import build_model
     from MambaSegmentLib.normalization import Normalization
-    from MambaSegmentLib.preprocess import PreprocessingSpec
+    from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
     from MambaSegmentLib.segments import SegmentInfo
 
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ from ..errors import BundleError, ConfigError
 from ..models.published import without_wrappers
 from ..normalization import Normalization
 from ..orientation import AS_STORED
-from ..preprocess import PreprocessingSpec
+from ..preprocessing_spec import PreprocessingSpec
 from .dataset_json import DatasetFacts, channel, segments_of
 from .model import ORIENTATION_NOTE, ForeignModel, plain_name
 from .networks import architecture_of, options_of

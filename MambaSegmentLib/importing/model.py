@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..bundle import Bundle, write_bundle
 from ..errors import BundleError, ConfigError
 from ..manifest import Manifest
-from ..preprocess import PreprocessingSpec
+from ..preprocessing_spec import PreprocessingSpec
 from ..progress import Progress, ProgressCallback
 from .dataset_json import DatasetFacts
 

@@ -6,7 +6,7 @@ from typing import Any
 from ..errors import BundleError, ConfigError
 from ..normalization import Normalization
 from ..orientation import AS_STORED
-from ..preprocess import PreprocessingSpec
+from ..preprocessing_spec import PreprocessingSpec
 from .json_file import entry
 from .plans import Plan
 

@@ -14,7 +14,7 @@ from ..errors import BundleError, ConfigError
 from ..manifest import Channel, Region
 from ..models import build_model
 from ..models.planned_patch import enlarged_patch, planned_options, planned_patch, with_input_size
-from ..preprocess import PreprocessingSpec
+from ..preprocessing_spec import PreprocessingSpec
 from ..segments import SegmentInfo
 from .dataset_json import DatasetFacts, segments_of
 from .json_file import entry, read_json_object

@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from MambaSegmentLib.errors import ShapeError
+from MambaSegmentLib.label_maps import label_dtype
 from MambaSegmentLib.manifest import Manifest
 from MambaSegmentLib.models.counts import count_inference_memory
-from MambaSegmentLib.preprocess import PreparedRows, label_dtype
+from MambaSegmentLib.preprocess import PreparedRows
 
 _FLOAT_BYTES = 4
 _SMALLEST_EDGE = 16  # voxels: below that hardly any network can work, and none sees enough

@@ -15,10 +15,11 @@ import torch
 from MambaSegmentLib.bundle import Bundle
 from MambaSegmentLib.devices import choose_device
 from MambaSegmentLib.errors import ConfigError, ResourceError
+from MambaSegmentLib.label_maps import label_dtype
 from MambaSegmentLib.manifest import Manifest
 from MambaSegmentLib.memory import free_bytes
 from MambaSegmentLib.orientation import turn_towards
-from MambaSegmentLib.preprocess import NothingInsideError, PreparedRows, label_dtype
+from MambaSegmentLib.preprocess import NothingInsideError, PreparedRows
 from MambaSegmentLib.progress import CancelToken, Progress, ProgressCallback
 from MambaSegmentLib.quality import folds_for, mirrorings_for, step_for
 from MambaSegmentLib.roi import VoxelBox, slices_of, widened

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from MambaSegmentLib.errors import ShapeError
+from MambaSegmentLib.label_maps import label_dtype, restore_labels
 from MambaSegmentLib.memory import refuse_oversize
-from MambaSegmentLib.preprocess import Undo, label_dtype, restore_labels
+from MambaSegmentLib.preprocess import Undo
 from MambaSegmentLib.progress import CancelToken
 from MambaSegmentLib.volume import Volume
 
@@ -39,7 +40,7 @@ def restore_slabs(
         slabs: first row and scores, float32 (classes, rows, J, I), of the prepared grid in order; class 0 is the
             background.
         values: label value of each class.
-        overlapping: the classes are regions, as for `preprocess.restore_labels`.
+        overlapping: the classes are regions, as for `label_maps.restore_labels`.
         extra: how many arrays follow the scores of the classes and come back as they do, for the listener alone.
         listener: called for each slice of the crop, in order; may not keep what it gets.
     Returns:

@@ -93,7 +93,7 @@ def write_quick_model(path: Path) -> None:
     from MambaSegmentLib.manifest import Channel, Manifest
     from MambaSegmentLib.models import build_model
     from MambaSegmentLib.normalization import Normalization
-    from MambaSegmentLib.preprocess import PreprocessingSpec
+    from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
     from MambaSegmentLib.segments import SegmentInfo
 
     options: dict[str, Any] = {"in_channels": 1, "num_classes": 3, "features_per_stage": (1, 1)}

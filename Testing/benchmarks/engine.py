@@ -249,7 +249,7 @@ def _ours(
 
 def _manifest(normalization: Any, wanted_mm: tuple[float, ...], patch: tuple[int, ...], classes: int) -> Any:
     from MambaSegmentLib.manifest import Channel, Manifest
-    from MambaSegmentLib.preprocess import PreprocessingSpec
+    from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
     from MambaSegmentLib.segments import SegmentInfo
 
     return Manifest(
@@ -335,7 +335,8 @@ def _ours_export() -> Callable[[], object]:
 
     from MambaSegmentLib.inference.restoring import restore_slabs
     from MambaSegmentLib.normalization import Normalization
-    from MambaSegmentLib.preprocess import PreparedRows, PreprocessingSpec
+    from MambaSegmentLib.preprocess import PreparedRows
+    from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
     from MambaSegmentLib.volume import Volume
 
     logits = torch.from_numpy(_logits())

@@ -11,7 +11,7 @@ import MambaSegmentLib.models
 from MambaSegmentLib.bundle import Bundle, Channel, Manifest
 from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.segments import SegmentInfo
 
 

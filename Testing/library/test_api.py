@@ -6,7 +6,7 @@ from MambaSegmentLib.bundle import Channel, write_bundle
 from MambaSegmentLib.errors import BundleError, Cancelled, ConfigError, ImageError
 from MambaSegmentLib.image_io import read_volume, write_volume
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 
 
 @pytest.fixture

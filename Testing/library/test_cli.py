@@ -16,7 +16,7 @@ from MambaSegmentLib.errors import BundleError, ResourceError
 from MambaSegmentLib.image_io import read_volume, write_volume
 from MambaSegmentLib.models import build_model
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.segments import SegmentInfo
 from MambaSegmentLib.volume import Volume
 

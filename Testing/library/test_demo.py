@@ -12,7 +12,7 @@ from MambaSegmentLib.errors import BundleError, Cancelled, ImageError
 from MambaSegmentLib.image_io import read_volume, write_volume
 from MambaSegmentLib.normalization import Normalization
 from MambaSegmentLib.phantom import hippocampus_phantom
-from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.progress import CancelToken
 from MambaSegmentLib.segments import SegmentInfo
 from MambaSegmentLib.volume import Volume

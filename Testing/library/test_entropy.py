@@ -16,7 +16,7 @@ from MambaSegmentLib.inference.entropy import Disagreement
 from MambaSegmentLib.inference.predictor import Predictor
 from MambaSegmentLib.manifest import Region
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from Testing.library.test_predictor import a_volume
 
 

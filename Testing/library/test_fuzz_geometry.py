@@ -19,7 +19,7 @@ from MambaSegmentLib.api import Model
 from MambaSegmentLib.bundle import Channel
 from MambaSegmentLib.inference.predictor import Predictor
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.segmentation_io import write_segmentation
 
 ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha")

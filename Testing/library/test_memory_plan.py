@@ -17,7 +17,8 @@ from MambaSegmentLib.inference.sliding import SlidingWindow
 from MambaSegmentLib.memory import bytes_from_text
 from MambaSegmentLib.models import build_model
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreparedRows, PreprocessingSpec
+from MambaSegmentLib.preprocess import PreparedRows
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.volume import Volume
 
 NETWORK = {"spatial_dims": 3, "in_channels": 1, "num_classes": 3, "init_filters": 8}

@@ -13,7 +13,7 @@ from MambaSegmentLib.errors import ConfigError, GeometryError
 from MambaSegmentLib.image_io import read_volume, write_volume
 from MambaSegmentLib.merging import channels_of_all, merge_segments, model_names, paint
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.segments import Code, SegmentInfo, Terminology
 
 LIVER = Terminology(Code("SCT", "123037004", "Anatomical Structure"), Code("SCT", "10200004", "Liver"))

@@ -12,7 +12,7 @@ from MambaSegmentLib.models import ARCHITECTURES, build_model
 from MambaSegmentLib.models.canonical import CANONICAL, canonical
 from MambaSegmentLib.models.counts import count
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.segments import SegmentInfo
 
 OPTIONS = {"spatial_dims": 2, "in_channels": 2, "num_classes": 3, "init_filters": 8}

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from MambaSegmentLib.label_maps import restore_labels
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreprocessingSpec, preprocess, restore_labels
+from MambaSegmentLib.preprocess import preprocess
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.volume import Volume
 
 nnunetv2 = pytest.importorskip("nnunetv2", reason="needs nnU-Net, which only the tests compare with")

@@ -7,7 +7,7 @@ from MambaSegmentLib.errors import BundleError, Cancelled, ConfigError, Resource
 from MambaSegmentLib.inference.predictor import Predictor
 from MambaSegmentLib.manifest import Region
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.progress import CancelToken
 from MambaSegmentLib.segments import SegmentInfo
 from MambaSegmentLib.volume import Volume

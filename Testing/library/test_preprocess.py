@@ -4,17 +4,11 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from MambaSegmentLib.errors import Cancelled, ConfigError, GeometryError, ImageError, ShapeError
+from MambaSegmentLib.errors import ConfigError, GeometryError, ImageError
+from MambaSegmentLib.label_maps import preprocess_labels, restore_labels
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import (
-    Interpolation,
-    PreparedRows,
-    PreprocessingSpec,
-    preprocess,
-    preprocess_labels,
-    restore_labels,
-)
-from MambaSegmentLib.progress import CancelToken
+from MambaSegmentLib.preprocess import Interpolation, PreparedRows, preprocess
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.volume import Volume
 
 ZSCORE = (Normalization("zscore"),)
@@ -34,7 +28,6 @@ def an_oblique_direction(seed: int) -> tuple[float, ...]:
     return tuple(matrix.ravel())
 
 
-@settings(deadline=None)  # the first case imports scipy
 @given(
     seed=st.integers(0, 9999), code=CODES, order=st.permutations(range(3)), crop=st.sampled_from(["none", "nonzero"])
 )
@@ -150,39 +143,6 @@ def test_preparing_twice_gives_the_same_bytes():
     assert len(runs) == 1
 
 
-def test_class_values_and_wide_labels():
-    prepared = preprocess([a_volume((1, 1, 3))], PreprocessingSpec(ZSCORE))
-    scores = one_hot(np.array([[[2, 0, 1]]]), 3)
-    labels = restore_labels(scores, prepared.undo, values=(0, 7, 300)).array
-    assert labels.dtype == np.uint16
-    assert labels.ravel().tolist() == [300, 0, 7]
-
-
-def test_equal_scores_are_background():
-    prepared = preprocess([a_volume((1, 1, 3))], PreprocessingSpec(ZSCORE))
-    assert not restore_labels(np.zeros((3, 1, 1, 3), np.float32), prepared.undo).array.any()
-
-
-def test_the_best_class_is_the_first_of_the_largest_and_never_one_without_a_number():
-    prepared = preprocess([a_volume((1, 1, 5))], PreprocessingSpec(ZSCORE))
-    nan, inf = np.nan, np.inf
-    voxels = [(1, 3, 3), (nan, -5, -6), (2, nan, 1), (-inf, -inf, -1e30), (nan, nan, nan)]
-    scores = np.array(voxels, np.float32).T.reshape(3, 1, 1, 5)
-    before = scores.copy()
-    assert restore_labels(scores, prepared.undo).array.ravel().tolist() == [1, 1, 0, 2, 0]
-    np.testing.assert_array_equal(scores, before)
-
-
-def test_restoring_can_be_cancelled_and_checks_shapes():
-    prepared = preprocess([a_volume()], PreprocessingSpec(ZSCORE))
-    token = CancelToken()
-    token.cancel()
-    with pytest.raises(Cancelled):
-        restore_labels(np.zeros((2, 6, 7, 8), np.float32), prepared.undo, cancel=token)
-    with pytest.raises(ShapeError, match="do not fit"):
-        restore_labels(np.zeros((2, 6, 7, 9), np.float32), prepared.undo)
-
-
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -220,62 +180,6 @@ def test_channels_on_different_grids_are_refused(second, message):
 def test_the_number_of_channels_must_fit():
     with pytest.raises(ConfigError, match=r"2 image\(s\) given, but 1"):
         preprocess([a_volume(), a_volume()], PreprocessingSpec(ZSCORE))
-
-
-@pytest.mark.parametrize("value", [0.5, -1.0, 70000.0, np.nan])
-def test_labels_must_be_whole_numbers(value):
-    prepared = preprocess([a_volume()], PreprocessingSpec(ZSCORE))
-    labels = np.zeros((6, 7, 8))
-    labels[0, 0, 0] = value
-    with pytest.raises(ImageError, match="whole numbers"):
-        preprocess_labels(Volume(labels), prepared)
-
-
-def test_float_labels_with_whole_numbers_are_taken():
-    prepared = preprocess([a_volume()], PreprocessingSpec(ZSCORE))
-    labels = preprocess_labels(Volume(np.full((6, 7, 8), 2.0)), prepared)
-    assert labels.dtype == np.uint8
-    assert (labels == 2).all()
-
-
-def test_labels_on_another_grid_are_refused():
-    prepared = preprocess([a_volume()], PreprocessingSpec(ZSCORE))
-    with pytest.raises(GeometryError, match="origin differs"):
-        preprocess_labels(a_volume(origin_mm=(5.0, 0.0, 0.0)), prepared)
-
-
-def test_json_both_ways_and_unknown_keys():
-    spec = PreprocessingSpec(
-        (Normalization("zscore"), Normalization("ct", 0.0, 1.0, 0.5, 0.1)),
-        orientation="RAS",
-        axis_order=(2, 0, 1),
-        spacing_mm=(1.0, None, 0.5),
-        resampling_order=1,
-        coarse_axis_order=0,
-        crop="nonzero",
-    )
-    assert PreprocessingSpec.from_json({**spec.to_json(), "since": "2031"}) == spec
-    assert PreprocessingSpec.from_json({"normalization": ["zscore"]}) == PreprocessingSpec(ZSCORE)
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        {},
-        {"normalization": []},
-        {"normalization": ["zscore"], "orientation": "XYZ"},
-        {"normalization": ["zscore"], "axis_order": [0, 1, 1]},
-        {"normalization": ["zscore"], "spacing_mm": [1.0, 0.0, 1.0]},
-        {"normalization": ["zscore"], "spacing_mm": [1.0, 1.0]},
-        {"normalization": ["zscore"], "spacing_mm": "1 mm"},
-        {"normalization": ["zscore"], "resampling": {"order": 7}},
-        {"normalization": ["zscore"], "resampling": 3},
-        {"normalization": ["zscore"], "crop": "tight"},
-    ],
-)
-def test_specs_that_make_no_sense_are_refused(document):
-    with pytest.raises(ConfigError):
-        PreprocessingSpec.from_json(document)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from MambaSegmentLib.errors import Cancelled, ShapeError
 from MambaSegmentLib.inference.restoring import BestClass, PaintedRegions, restore_slabs
+from MambaSegmentLib.label_maps import restore_labels
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreprocessingSpec, Undo, preprocess, restore_labels
+from MambaSegmentLib.preprocess import Undo, preprocess
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.progress import CancelToken
 from MambaSegmentLib.volume import Volume
 

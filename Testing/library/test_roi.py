@@ -10,7 +10,7 @@ from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.image_io import write_volume
 from MambaSegmentLib.inference.predictor import Predictor, context_box
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.roi import AroundLabel, BoxInMm, BoxInVoxels, parse_roi, slices_of, widened
 from MambaSegmentLib.volume import Volume
 

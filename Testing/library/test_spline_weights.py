@@ -50,7 +50,8 @@ def test_an_unknown_order_is_refused():
 def test_a_case_is_prepared_without_importing_scipy(repository):
     """Its import would take longer than resampling an image of usual size."""
     script = (
-        "import sys\nimport numpy as np\nfrom MambaSegmentLib.preprocess import PreprocessingSpec, preprocess\n"
+        "import sys\nimport numpy as np\nfrom MambaSegmentLib.preprocess import preprocess\n"
+        "from MambaSegmentLib.preprocessing_spec import PreprocessingSpec\n"
         "from MambaSegmentLib.normalization import Normalization\nfrom MambaSegmentLib.volume import Volume\n"
         "image = Volume(np.random.default_rng(0).random((6, 7, 8), np.float32))\n"
         "spec = PreprocessingSpec((Normalization('zscore'),), spacing_mm=(1.5, 1.5, 1.5), crop='nonzero')\n"

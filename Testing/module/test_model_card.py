@@ -6,7 +6,7 @@ import pytest
 
 from MambaSegmentLib.manifest import Channel, Manifest
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.segments import SegmentInfo
 from MambaSegmentLib.store import StoredModel
 

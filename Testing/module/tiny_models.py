@@ -13,7 +13,7 @@ import torch
 from MambaSegmentLib.bundle import write_bundle
 from MambaSegmentLib.manifest import Channel, Manifest
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.segments import SegmentInfo
 
 # label 1 where the sum of the channels is between 0.5 and 1.5, label 5 above

@@ -7,7 +7,8 @@ from mambasegment_training.data import Case, cut_patch
 
 from MambaSegmentLib.image_io import write_volume
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreprocessingSpec, preprocess
+from MambaSegmentLib.preprocess import preprocess
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.volume import Volume
 
 

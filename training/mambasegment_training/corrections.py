@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from MambaSegmentLib.image_io import read_volume
-from MambaSegmentLib.preprocess import Prepared, preprocess_labels
+from MambaSegmentLib.label_maps import preprocess_labels
+from MambaSegmentLib.preprocess import Prepared
 from MambaSegmentLib.volume import Volume
 
 from .case_files import RawCase

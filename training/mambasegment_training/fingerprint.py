@@ -11,7 +11,7 @@ import numpy as np
 from MambaSegmentLib.errors import ConfigError, GeometryError, ImageError, MambaSegmentError
 from MambaSegmentLib.normalization import Normalization
 from MambaSegmentLib.orientation import check_orientation, orientation_of, turn_towards
-from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.progress import Progress, ProgressCallback
 from MambaSegmentLib.volume import Volume
 

@@ -21,7 +21,7 @@ from MambaSegmentLib.manifest import Manifest
 from MambaSegmentLib.models.for_nnunet import architecture_entry
 from MambaSegmentLib.normalization import Normalization
 from MambaSegmentLib.orientation import AS_STORED
-from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 
 from .export import make_draft
 from .storage import write_json

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from MambaSegmentLib.errors import ConfigError, ImageError
+from MambaSegmentLib.label_maps import preprocess_labels
 from MambaSegmentLib.manifest import Region
-from MambaSegmentLib.preprocess import PreprocessingSpec, preprocess, preprocess_labels
+from MambaSegmentLib.preprocess import preprocess
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.progress import Progress, ProgressCallback
 from MambaSegmentLib.volume import Volume
 

@@ -13,8 +13,9 @@ import numpy as np
 from MambaSegmentLib.calibration import write_calibration
 from MambaSegmentLib.devices import choose_device
 from MambaSegmentLib.errors import ConfigError
+from MambaSegmentLib.label_maps import preprocess_labels
 from MambaSegmentLib.manifest import Manifest
-from MambaSegmentLib.preprocess import preprocess, preprocess_labels
+from MambaSegmentLib.preprocess import preprocess
 from MambaSegmentLib.progress import ProgressCallback
 from MambaSegmentLib.quality import QUALITIES, mirrorings_for
 from MambaSegmentLib.reliability import write_reliability_diagram
