@@ -63,8 +63,9 @@ class MambaSegment(ScriptedLoadableModule):
         ).format(tutorial=TUTORIAL, homepage=HOMEPAGE)
         self.parent.acknowledgementText = _(
             "Mamba: A. Gu and T. Dao, arXiv:2312.00752. LightM-UNet: W. Liao et al., arXiv:2403.05246. "
-            "The shipped model was trained on Task04_Hippocampus of the Medical Segmentation Decathlon "
-            "(M. Antonelli et al., Nature Communications 13, 4128, 2022), CC BY-SA 4.0."
+            "The shipped models were trained on Task04_Hippocampus of the Medical Segmentation Decathlon "
+            "(M. Antonelli et al., Nature Communications 13, 4128, 2022), CC BY-SA 4.0, and on the Sunnybrook Cardiac "
+            "Data (P. Radau et al., The MIDAS Journal, 2009), CC0 1.0."
         )
         slicer.app.connect("startupCompleted()", registerSamples)
 

@@ -168,6 +168,8 @@ def _input_lines(info: Mapping[str, Any]) -> Iterator[str]:
     yield from _entry("channels", ", ".join(channels))
     yield from _entry("patch", f"{_sizes(info['patch_size'])} voxels, every {info['step']:g} of it")
     yield from _entry("voxels", "as they are" if spacing is None else f"{_sizes(spacing, 'as it is')} mm")
+    if preparation.get("size") is not None:
+        yield from _entry("size", f"images are made {_sizes(preparation['size'], 'as many')} voxels")
     yield from _entry("orientation", preparation.get("orientation", ""))
     yield from _entry("intensities", "; ".join(_plain(entry) for entry in preparation.get("normalization", [])))
     yield from _entry("crop", preparation.get("crop", ""))

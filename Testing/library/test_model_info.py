@@ -32,7 +32,9 @@ def a_model(tmp_path, a_manifest):
         channels=(Channel("T1", "MR"), Channel("T2")),
         segments=(SegmentInfo(1, "Anterior", (1.0, 0.0, 0.0)), SegmentInfo(5, "Posterior", (0.0, 1.0, 0.0))),
         preprocessing=PreprocessingSpec(
-            (Normalization("ct", -100.0, 300.0, 50.0, 80.0), Normalization("zscore")), spacing_mm=(None, 0.5, 0.5)
+            (Normalization("ct", -100.0, 300.0, 50.0, 80.0), Normalization("zscore")),
+            spacing_mm=(None, 0.5, 0.5),
+            size=(None, 32, 48),
         ),
         patch_size=(16, 24),
         mirror_axes=(1,),
@@ -65,6 +67,7 @@ def test_text_is_for_a_person(a_model):
     assert "channels T1 (MR), T2" in lines
     assert "patch 16 x 24 voxels, every 0.5 of it" in lines
     assert "voxels as it is x 0.5 x 0.5 mm" in lines
+    assert "size images are made as many x 32 x 48 voxels" in lines
     assert "license CC0-1.0" in lines
     assert "dice mean 0.8123" in lines
     assert "Anterior: mean 0.7" in lines

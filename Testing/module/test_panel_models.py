@@ -11,7 +11,7 @@ import qt
 from MambaSegmentLib.folders import USER_MODELS_VARIABLE
 from MambaSegmentLib.manifest import Channel, Manifest
 from MambaSegmentLib.normalization import Normalization
-from MambaSegmentLib.preprocess import PreprocessingSpec
+from MambaSegmentLib.preprocessing_spec import PreprocessingSpec
 from MambaSegmentLib.segments import SegmentInfo
 from MambaSegmentLib.store import StoredModel
 from Testing.library.fetching.file_server import serving
@@ -27,7 +27,7 @@ def user_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def open_models(host, user_folder, model_folder, monkeypatch):
-    """The module with its section of models unfolded; the store holds the shipped model alone."""
+    """The module with its section of models unfolded; the store holds the shipped models alone."""
     monkeypatch.delenv("MAMBASEGMENT_MODELS", raising=False)
     host.load_module()
     widget = host.enter("MambaSegment")
@@ -144,7 +144,7 @@ def test_ones_own_model_is_removed_after_asking(host, open_models, model_folder,
     assert asked == [("tiny", user_folder / "tiny.safetensors")]
     assert not (user_folder / "tiny.safetensors").exists()
     assert ui.modelFilesLabel.text == "“tiny” was removed."
-    assert names_in(ui.modelSelector) == ["hippocampus-t1"]
+    assert names_in(ui.modelSelector) == ["cardiac-lv", "hippocampus-t1"]
     assert "The scene names the model “tiny”" in ui.modelSummaryLabel.text
 
 

@@ -41,7 +41,9 @@ def test_a_folder_of_models_is_kept_and_looked_through(host, open_settings, repo
     widget = open_settings()
     widget.ui.modelFolderEdit.currentPath = str(folder)
     box = widget.ui.modelSelector
-    host.wait_until(lambda: [box.itemText(index) for index in range(box.count)] == ["copy", "hippocampus-t1"])
+    host.wait_until(
+        lambda: [box.itemText(index) for index in range(box.count)] == ["cardiac-lv", "copy", "hippocampus-t1"]
+    )
     assert f"Models are added to {folder}." in widget.ui.foldersHintLabel.text
     again = host.reload("MambaSegment")
     assert again.ui.modelFolderEdit.currentPath == str(folder)
@@ -170,7 +172,14 @@ def test_the_check_is_the_doctors_and_readable(host, open_settings):
     assert not widget.ui.checkInstallationButton.enabled
     host.wait_until(lambda: not widget.panel.installation.isChecking, timeout_s=90)
     text = widget.ui.installationReportBrowser.plainText
-    for words in ("Computes on: cpu", "Scan kernel: ", "Memory: ", "Models: hippocampus-t1", "torch", "SimpleITK"):
+    for words in (
+        "Computes on: cpu",
+        "Scan kernel: ",
+        "Memory: ",
+        "Models: cardiac-lv, hippocampus-t1",
+        "torch",
+        "SimpleITK",
+    ):
         assert words in text, words
     assert "{" not in text
     press(widget.ui.copyInstallationReportButton)

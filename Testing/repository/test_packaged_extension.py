@@ -91,7 +91,7 @@ def import_the_module(modules: Path, library_parent: Path, repository: Path, tmp
 def test_the_packaged_module_finds_library_and_models(an_installed_extension, repository, tmp_path):
     loaded, models = import_the_module(an_installed_extension, an_installed_extension, repository, tmp_path)
     assert not THIRD_PARTY & set(loaded)
-    assert "hippocampus-t1" in models
+    assert {"cardiac-lv", "hippocampus-t1"} <= set(models)
 
 
 def test_the_packaged_library_segments(an_installed_extension, tmp_path):
@@ -115,4 +115,4 @@ def test_the_interface_and_icon_are_in_the_package(an_installed_extension):
 def test_a_source_checkout_finds_the_library_beside_the_module(repository, tmp_path):
     loaded, models = import_the_module(repository / "MambaSegment", repository, repository, tmp_path)
     assert not THIRD_PARTY & set(loaded)
-    assert "hippocampus-t1" in models
+    assert {"cardiac-lv", "hippocampus-t1"} <= set(models)
