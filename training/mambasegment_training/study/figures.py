@@ -3,6 +3,7 @@
 The rendering takes its surfaces from scikit-image, which the training has anyway.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -204,12 +205,13 @@ def _qualitative(study: Study) -> Path:
     cases = dict(zip(("best", "median", "worst"), _typical_cases(study), strict=True))
     segments = study.entries[0].subject.manifest.segments
     titles = ["reference", *(entry.name for entry in study.entries)]
-    width = _SIDE_PX + len(titles) * (_CELL_PX + _GAP_PX)
     rows = list(dict.fromkeys(cases.values()))
+    side = max(_SIDE_PX, *(24 + math.ceil(ImageFont.load_default(14).getlength(case)) for case in rows))
+    width = side + len(titles) * (_CELL_PX + _GAP_PX)
     canvas = Image.new("RGB", (width, _HEAD_PX + len(rows) * (_CELL_PX + _GAP_PX)), (255, 255, 255))
     pen = ImageDraw.Draw(canvas)
     for column, title in enumerate(titles):
-        _write(pen, (_SIDE_PX + column * (_CELL_PX + _GAP_PX) + _CELL_PX / 2, _HEAD_PX / 2), title, 19, "mm")
+        _write(pen, (side + column * (_CELL_PX + _GAP_PX) + _CELL_PX / 2, _HEAD_PX / 2), title, 19, "mm")
     for row, case in enumerate(rows):
         top = _HEAD_PX + row * (_CELL_PX + _GAP_PX)
         kind = ", ".join(name for name, one in cases.items() if one == case)
@@ -220,7 +222,7 @@ def _qualitative(study: Study) -> Path:
         focus = maps[0][1].with_array(maps[0][1].array != 0)
         for column, (_, labels) in enumerate(maps):
             panel = draw_plane(image, labels, segments, size=(_CELL_PX, _CELL_PX), focus=focus)
-            left = _SIDE_PX + column * (_CELL_PX + _GAP_PX)
+            left = side + column * (_CELL_PX + _GAP_PX)
             canvas.paste(panel, (left, top))
             if column:
                 dice = study.entries[column - 1].evaluation.agreements[case].mean_dice
