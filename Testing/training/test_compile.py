@@ -29,6 +29,7 @@ def two_losses(prepared, said: list[str], **changes) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="PyTorch compiles with a C++ compiler")
+@pytest.mark.skipif(" " in torch.__file__, reason="PyTorch cannot link from a folder with a space in its path")
 def test_a_compiled_training_has_the_losses_of_one_that_is_not(prepared):
     said: list[str] = []
     expected = two_losses(prepared, said)
@@ -47,6 +48,16 @@ def raising(monkeypatch, problem: Exception) -> None:
         return forward
 
     monkeypatch.setattr(torch, "compile", compiled)
+
+
+def test_the_space_in_its_path_that_pytorch_stumbles_over_is_named(prepared, monkeypatch, tmp_path):
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    raising(monkeypatch, BackendCompilerFailed(print, RuntimeError("C++ compile error"), None))
+    monkeypatch.setattr(torch, "__file__", str(tmp_path / "my programs" / "torch" / "__init__.py"))
+    said: list[str] = []
+    two_losses(prepared, said, compile=True)
+    assert f"while its own folder, {tmp_path / 'my programs' / 'torch'}, has a space in its path" in said[0]
 
 
 def test_without_a_compiler_it_says_so_once_and_goes_on(prepared, monkeypatch):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -103,7 +104,7 @@ class Stepper:
             reason = _first_line(getattr(problem, "inner_exception", problem))
             say(
                 f"compile is true, but PyTorch cannot compile for {self._device} here ({reason}); going on uncompiled. "
-                "It needs a C++ compiler (g++, clang, or Visual Studio on Windows), on a GPU Triton as well"
+                + _what_compiling_needs(self._device)
             )
         return self._forward(images)
 
@@ -160,6 +161,13 @@ def _compiler_failures() -> tuple[type[Exception], ...]:
     from torch._dynamo.exc import BackendCompilerFailed  # seconds to import, and torch has no public name for it
 
     return (BackendCompilerFailed,)
+
+
+def _what_compiling_needs(device: torch.device) -> str:
+    folder = Path(torch.__file__).parent
+    if device.type == "cpu" and " " in str(folder):  # PyTorch 2.13 names its libraries to the linker without quotes
+        return f"It cannot link what it compiled while its own folder, {folder}, has a space in its path"
+    return "It needs a C++ compiler (g++, clang, or Visual Studio on Windows), on a GPU Triton as well"
 
 
 def _first_line(problem: Exception) -> str:
