@@ -1,6 +1,9 @@
 """A model small enough to be checked by hand, for everything around the network."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +43,18 @@ def build_tiny_net(name: str, options: Mapping[str, Any]) -> nn.Module:
     if name != "tiny":
         raise ConfigError(f"unknown architecture {name!r}; known: tiny")
     return TinyNet(**options)
+
+
+@pytest.fixture
+def fresh_python(repository: Path) -> Callable[[str], str]:
+    """`fresh_python(script)` runs it in a Python of its own, which must end with 0; what it printed."""
+
+    def run(script: str) -> str:
+        done = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, encoding="utf-8")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture

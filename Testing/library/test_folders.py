@@ -1,6 +1,5 @@
 """The user's folders are the same with and without platformdirs, which a fresh 3D Slicer lacks."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def test_other_systems_have_places_of_their_own(monkeypatch, platform, data, log
     assert folders._log_folder(platform) == Path.home() / log
 
 
-def test_the_store_lists_the_shipped_models_in_a_python_that_has_only_what_slicer_has(repository):
+def test_the_store_lists_the_shipped_models_in_a_python_that_has_only_what_slicer_has(fresh_python):
     """No platformdirs, psutil or torch; the panel shows the models all the same, and says what to install."""
     script = (
         "import sys\nfor name in ('platformdirs', 'psutil', 'torch', 'safetensors', 'slicerio', 'nrrd', 'tqdm'):\n"
@@ -49,10 +48,9 @@ def test_the_store_lists_the_shipped_models_in_a_python_that_has_only_what_slice
         "from MambaSegmentLib.store import find_model, list_models\n"
         "print([model.name for model in list_models()])\nprint(find_model('hippocampus-t1').name)"
     )
-    run = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, encoding="utf-8")
-    assert run.returncode == 0, run.stderr
-    assert "'hippocampus-t1'" in run.stdout
-    assert run.stdout.splitlines()[1] == "hippocampus-t1.safetensors"
+    said = fresh_python(script)
+    assert "'hippocampus-t1'" in said
+    assert said.splitlines()[1] == "hippocampus-t1.safetensors"
 
 
 def test_a_site_names_the_folder_of_models_before_a_program_does(monkeypatch, tmp_path):

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -47,7 +44,7 @@ def test_an_unknown_order_is_refused():
         interpolation_weights(3, 4, 5)
 
 
-def test_a_case_is_prepared_without_importing_scipy(repository):
+def test_a_case_is_prepared_without_importing_scipy(fresh_python):
     """Its import would take longer than resampling an image of usual size."""
     script = (
         "import sys\nimport numpy as np\nfrom MambaSegmentLib.preprocess import preprocess\n"
@@ -57,5 +54,4 @@ def test_a_case_is_prepared_without_importing_scipy(repository):
         "spec = PreprocessingSpec((Normalization('zscore'),), spacing_mm=(1.5, 1.5, 1.5), crop='nonzero')\n"
         "assert preprocess([image], spec).array.shape == (1, 4, 5, 5)\nsys.exit('scipy' in sys.modules)"
     )
-    run = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, encoding="utf-8")
-    assert run.returncode == 0, run.stderr
+    fresh_python(script)

@@ -260,11 +260,10 @@ def test_the_blocking_worker_raises_what_the_job_raised(a_model_file, an_image, 
     assert not folder.exists()
 
 
-def test_nothing_heavy_is_imported(repository):
+def test_nothing_heavy_is_imported(fresh_python):
     script = (
         "import sys\nimport MambaSegmentLib.worker.client, MambaSegmentLib.worker.subprocess_transport\n"
         "heavy = {'torch', 'numpy', 'SimpleITK', 'psutil', 'platformdirs'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    run = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, encoding="utf-8")
-    assert run.returncode == 0, run.stderr
+    fresh_python(script)

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given
@@ -168,11 +166,10 @@ def test_of_an_endless_line_little_is_kept_and_the_next_one_counts():
     assert decode_command(good) == Quit()
 
 
-def test_nothing_heavy_is_imported(repository):
+def test_nothing_heavy_is_imported(fresh_python):
     script = (
         "import sys\nimport MambaSegmentLib.worker.protocol\n"
         "heavy = {'torch', 'numpy', 'SimpleITK', 'psutil'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    run = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, encoding="utf-8")
-    assert run.returncode == 0, run.stderr
+    fresh_python(script)

@@ -1,7 +1,6 @@
 """The worker as a process: what goes in, what comes out, and how it ends."""
 
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -30,14 +29,13 @@ def test_hello_comes_before_torch_is_touched(a_worker):
     assert a_worker.heard_s["hello"] < a_worker.heard_s["ready"] / 3
 
 
-def test_nothing_heavy_is_imported_before_hello(repository):
+def test_nothing_heavy_is_imported_before_hello(fresh_python):
     script = (
         "import sys\nimport MambaSegmentLib.cli, MambaSegmentLib.worker.folder, MambaSegmentLib.worker.server\n"
         "heavy = {'torch', 'numpy', 'SimpleITK', 'psutil', 'platformdirs'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    run = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, encoding="utf-8")
-    assert run.returncode == 0, run.stderr
+    fresh_python(script)
 
 
 def test_commands_are_heard_while_torch_is_loaded(a_model_file, an_image, tmp_path):
