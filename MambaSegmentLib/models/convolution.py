@@ -7,8 +7,7 @@ over channels-last images writes beyond its memory there: heap corruption, in pl
 float32 3D convolution of one image on a CPU to its own unfolding if channels times the first two sizes are at most
 20480. That takes up to ten times as long, and memory for 27 copies of the input: 1 channel, 56 x 112 x 112: 91 against
 9 ms and 76 against 3 MB; 8 channels, 40 x 56 x 40: 89 against 10 ms. Here such a convolution is asked of oneDNN by
-name. The gradient would take the slow way again, so this is for prediction alone; training with two images at once
-takes oneDNN by itself.
+name; where something learns, convolution_gradient.py does that in both directions.
 """
 
 import torch
@@ -16,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..kernels.operator import somebody_looks
-
-_UNFOLDED_AT_MOST = 20480
+from .convolution_gradient import convolve, learns_by_slices, left_to_unfolding
 
 
 class Conv2d(nn.Conv2d):
@@ -35,6 +33,8 @@ class Conv3d(nn.Conv3d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if _only_skips(self):
             return F.conv3d(_taken(input, self.stride), weight, bias, groups=self.groups)
+        if learns_by_slices(self, input, weight):
+            return convolve(input, weight, bias)
         if not self._would_be_unfolded(input, weight):
             return super()._conv_forward(input, weight, bias)
         padding, stride, dilation = list(self.padding), list(self.stride), list(self.dilation)
@@ -47,8 +47,7 @@ class Conv3d(nn.Conv3d):
             and x.device.type == "cpu"
             and x.dtype == weight.dtype == torch.float32
             and x.dim() == 5
-            and len(x) == 1
-            and x[0, :, :, :, 0].numel() <= _UNFOLDED_AT_MOST
+            and left_to_unfolding(x)
             and self.groups == 1
             and max(self.kernel_size) > 1  # of one voxel it is a product of matrices, which is quick
             and self.padding_mode == "zeros"
