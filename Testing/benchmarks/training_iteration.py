@@ -1,8 +1,9 @@
 """An iteration of training against nnU-Net's own: the same network, patch, batch and data, in turns.
 
 Each side runs in a process of its own with its defaults (nnU-Net with the processes of its data loader), on one patch
-size and network, those that nnU-Net plans, with batches of two to fit a small machine. Memory is the peak of the whole
-tree of processes, shared pages counted once (PSS); time is the median of the iterations after the first ones.
+size and network, those that nnU-Net plans, with batches of two to fit a small machine. Time is the median of the
+iterations after the first ones. Memory is the peak of the whole tree of processes, shared pages counted once (PSS), in
+a run of its own: counting the pages holds up the process whose pages they are.
 """
 
 import json
@@ -22,13 +23,14 @@ from MambaSegmentLib.phantom import hippocampus_phantom
 
 CASES, BATCH = 6, 2
 WARM_UP, TIMED = 2, 6
+WATCHED = 4  # iterations while memory is watched
 _FIGURES = ("iteration_s", "peak_bytes")
 _THEIRS = """
 import json, multiprocessing, os, sys, time, torch
 from pathlib import Path
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from MambaSegmentLib.models import build_model
-warm_up, timed, recipe = int(sys.argv[1]), int(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text())
+recipe, warm_up, timed = json.loads(Path(sys.argv[1]).read_text()), int(sys.argv[-2]), int(sys.argv[-1])
 class Trainer(nnUNetTrainer):
     @staticmethod
     def build_network_architecture(*arguments):
@@ -58,15 +60,17 @@ os._exit(0)
 _OURS = """
 import json, sys, time
 from pathlib import Path
+from MambaSegmentLib.large_blocks import give_large_blocks_back
+give_large_blocks_back()  # as the command does
 from mambasegment_training.config import config_from_json
 from mambasegment_training.prepare import open_work
 from mambasegment_training.ranks import ALONE
 from mambasegment_training.run_parts import build_parts
 from mambasegment_training.sampler import feed
 from mambasegment_training.seeds import deterministic
-warm_up, timed = int(sys.argv[1]), int(sys.argv[2])
-config = config_from_json(json.loads(Path(sys.argv[4]).read_text()))
-parts = build_parts(open_work(Path(sys.argv[3])), config, "cpu", ALONE)
+warm_up, timed = int(sys.argv[-2]), int(sys.argv[-1])
+config = config_from_json(json.loads(Path(sys.argv[1]).read_text()))
+parts = build_parts(open_work(Path(sys.argv[2])), config, "cpu", ALONE)
 batches, seconds = feed(parts.sampler, 0, parts.device), []
 with deterministic(config.deterministic):
     for _ in range(warm_up + timed):
@@ -131,9 +135,8 @@ def _commands(folder: Path) -> tuple[list[str], list[str]]:
     prepare = [sys.executable, "-m", "mambasegment_training", "prepare", str(raw), "-o", str(folder / "work")]
     subprocess.run(prepare, check=True, capture_output=True)
     (folder / "recipe.json").write_text(json.dumps(_recipe(plan)), encoding="utf-8")
-    counts = [str(WARM_UP), str(TIMED)]
-    ours = [sys.executable, "-c", _OURS, *counts, str(folder / "work"), str(folder / "recipe.json")]
-    return ours, [sys.executable, "-c", _THEIRS, *counts, str(folder / "recipe.json")]
+    recipe = str(folder / "recipe.json")
+    return [sys.executable, "-c", _OURS, recipe, str(folder / "work")], [sys.executable, "-c", _THEIRS, recipe]
 
 
 def _recipe(plan: dict[str, Any]) -> dict[str, Any]:
@@ -150,18 +153,27 @@ def _recipe(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measured(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    seconds, _ = _run(command, environment, WARM_UP, TIMED)
+    _, peak = _run(command, environment, WARM_UP, WATCHED, watched=True)
+    return {"iteration_s": statistics.median(seconds), "peak_bytes": peak, "seconds": seconds}
+
+
+def _run(
+    command: list[str], environment: dict[str, str], warm_up: int, timed: int, *, watched: bool = False
+) -> tuple[list[float], int]:
+    """Seconds of each timed iteration, and if watched the peak of memory."""
+    counted = [*command, str(warm_up), str(timed)]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8")
+        process = subprocess.Popen(counted, env=environment, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8")
         peak = 0
         while process.poll() is None:
-            peak = max(peak, _tree_bytes(process.pid))
+            peak = max(peak, _tree_bytes(process.pid)) if watched else 0
             time.sleep(0.2)
         said = process.stdout.read() if process.stdout is not None else ""
         if process.returncode:
             errors.seek(0)
             raise RuntimeError(errors.read()[-2000:])
-    seconds = json.loads(said.splitlines()[-1])
-    return {"iteration_s": statistics.median(seconds), "peak_bytes": peak, "seconds": seconds}
+    return json.loads(said.splitlines()[-1]), peak
 
 
 def _tree_bytes(pid: int) -> int:

@@ -36,6 +36,14 @@ class _Loss(nn.Module, ABC):
         self.ignore_label = ignore_label
         self.label_regions: tuple[tuple[int, ...], ...] = ()  # of outputs that overlap: the labels that each unites
 
+    @property
+    def adds_up_by_image(self) -> bool:
+        """Whether the value of a batch is the mean of the values of its images.
+
+        It is not where voxels are ignored, since an image with few that count then weighs less.
+        """
+        return self.ignore_label is None
+
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Compare logits (B, C, *spatial) with labels (B, 1, *spatial).
 
@@ -118,6 +126,10 @@ class SoftDiceLoss(_Loss):
         self.batch_dice, self.squared, self.first_class = batch_dice, squared, 0 if include_background else 1
         self.smooth = _positive("smooth", smooth)
 
+    @property
+    def adds_up_by_image(self) -> bool:
+        return not self.batch_dice  # one ratio an image, whatever is ignored in it
+
     def evaluate(self, compared: Compared) -> Tensor:
         axes = (
             [0, *range(2, compared.probabilities.ndim)] if self.batch_dice else [*range(2, compared.probabilities.ndim)]
@@ -186,6 +198,10 @@ class RegionTverskyLoss(_Loss):
         self.region_value = _one_of("region_value", region_value, ("average", "sum"))
         self.reduction = _one_of("reduction", reduction, ("mean", "sum"))
 
+    @property
+    def adds_up_by_image(self) -> bool:
+        return not self.batch_dice and self.ignore_label is None
+
     def evaluate(self, compared: Compared) -> Tensor:
         regions = self._regions_for(compared.counts.shape[2:])
         tp, fp, fn = (
@@ -238,6 +254,10 @@ class CompoundLoss(_Loss):
         self.weights = tuple(weight for weight, _ in terms)
         self.terms = nn.ModuleList(term for _, term in terms)
 
+    @property
+    def adds_up_by_image(self) -> bool:
+        return all(term.adds_up_by_image for term in self._typed_terms())
+
     def evaluate(self, compared: Compared) -> Tensor:
         values = [
             weight * term.evaluate(compared) for weight, term in zip(self.weights, self._typed_terms(), strict=True)
@@ -262,6 +282,11 @@ class DeepSupervisionLoss(nn.Module):
         self.weights = tuple(_not_negative("deep_supervision_weights", weight) for weight in weights)
         if not any(self.weights):
             raise ConfigError(f"deep_supervision_weights {self.weights} must hold at least one number above 0")
+
+    @property
+    def adds_up_by_image(self) -> bool:
+        """As the loss at each level has it."""
+        return bool(getattr(self.loss, "adds_up_by_image", False))
 
     def forward(self, logits: Sequence[Tensor], labels: Tensor | Sequence[Tensor]) -> Tensor:
         """Compare a list of logits with labels of each level, or of the first, which are then reduced (nearest voxel).

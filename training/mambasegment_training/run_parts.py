@@ -17,6 +17,7 @@ from .checkpoint import TrainingState
 from .config import TrainingConfig
 from .data import CaseStore
 from .deep_supervision import finest_output, give_all_outputs, output_weights
+from .images_at_once import images_at_once
 from .losses import build_loss
 from .network import HeldStill, build_network, patch_size_of
 from .optimizer import build_optimizer
@@ -96,6 +97,8 @@ def build_parts(
         give_all_outputs(network)
     average = None if config.ema_decay is None else WeightAverage(network, config.ema_decay)
     state = TrainingState(network, build_optimizer(config.optimizer, network, ranks), average)
+    at_once = images_at_once(config, network, loss, patch_size, chosen)
+    held = _held_still(network, config)
     limit = config.data.memory_limit_gib * 2**30
     training, validation = (
         CaseStore(dataset.folder / "cases", side, limit) for side in (split.train, split.validation)
@@ -108,7 +111,7 @@ def build_parts(
         patch_size,
         start,
         state,
-        Stepper(state, loss, _held_still(network, config), config, chosen, ranks, precision=precision),
+        Stepper(state, loss, held, config, chosen, ranks, precision=precision, at_once=at_once),
         Sampler(training, config, patch_size, ranks.rank, ranks.size),
         validation,
         {region.value: region.name for region in dataset.regions} or dict(dataset.labels),

@@ -49,6 +49,9 @@ class DataConfig:
     accumulate: int = (
         1  # batches whose gradients are averaged for one step: a larger batch in the memory of a small one
     )
+    # of a batch, computed together; None: all on a GPU, and on a CPU as few as keep it busy, where the loss is a mean
+    # over the images: the same gradient in less memory
+    images_at_once: int | None = None
     foreground_fraction: float = 0.5  # of the patches hold a voxel of a label drawn evenly from those present
     # where a case lies along an axis on which it is smaller than the patch; prediction centres it, but a network that
     # only ever sees it there learns places by heart
@@ -68,6 +71,8 @@ class DataConfig:
             )
         require(self.batch_size > 0, "data.batch_size", self.batch_size, "at least 1")
         require(self.accumulate > 0, "data.accumulate", self.accumulate, "at least 1")
+        at_once_fit = self.images_at_once is None or self.images_at_once > 0
+        require(at_once_fit, "data.images_at_once", self.images_at_once, "at least 1, or none")
         workers_fit = self.workers is None or self.workers >= 0
         require(workers_fit, "data.workers", self.workers, "0 or more, or none")
         require(0 <= self.foreground_fraction <= 1, "data.foreground_fraction", self.foreground_fraction, "0 to 1")

@@ -26,6 +26,7 @@ class Stepper:
         loss: of logits, or of a list of them with deep supervision, and labels.
         held: the parameters that do not train yet.
         precision: "float32" or "bfloat16".
+        at_once: images of a batch that the network sees together, see images_at_once.py; None for all.
     """
 
     def __init__(
@@ -38,9 +39,11 @@ class Stepper:
         ranks: Ranks,
         *,
         precision: str,
+        at_once: int | None = None,
     ) -> None:
         self._state, self._loss, self._held, self._config = state, loss, held, config
         self._device, self._ranks, self._precision = device, ranks, precision
+        self._at_once = at_once or config.data.batch_size
         self._forward: nn.Module | Callable[[Tensor], Any] | None = None
         self._frozen: bool | None = None
         self._compiles = config.compile
@@ -80,17 +83,24 @@ class Stepper:
 
     def _backward(self, batch: Batch, say: Callable[[str], None]) -> float:
         """Gradients of the mean loss over the parts of the batch, averaged over all processes; that loss here."""
-        parts = self._config.data.accumulate
+        images, labels = (tensor.to(self._device, non_blocking=True) for tensor in batch)
+        parts = [*zip(self._taken_apart(images), self._taken_apart(labels), strict=True)]
         total = 0.0
-        images_of, labels_of = (tensor.to(self._device, non_blocking=True).chunk(parts) for tensor in batch)
-        for number, (images, labels) in enumerate(zip(images_of, labels_of, strict=True), start=1):
-            with self._alone(number < parts):
+        for number, (image, label) in enumerate(parts, start=1):
+            share = len(image) / len(images)
+            with self._alone(number < len(parts)):
                 with self._autocast():
-                    logits = self._logits(images, say)
-                loss = self._loss(logits, labels)
-                (loss if parts == 1 else loss / parts).backward()
-            total += float(loss.detach())
-        return total / parts
+                    logits = self._logits(image, say)
+                loss = self._loss(logits, label)
+                (loss if share == 1 else loss * share).backward()
+            total += float(loss.detach()) * share
+            del logits, loss  # with all that they keep, before the next part
+        return total
+
+    def _taken_apart(self, tensor: Tensor) -> list[Tensor]:
+        """Of each batch of a step, the images that are computed together."""
+        batches = tensor.chunk(self._config.data.accumulate)
+        return [part for batch in batches for part in batch.split(self._at_once)]
 
     def _logits(self, images: Tensor, say: Callable[[str], None]) -> Any:
         """What the network answers. PyTorch compiles at the first call; where it cannot, it goes on uncompiled."""
