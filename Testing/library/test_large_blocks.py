@@ -7,10 +7,12 @@ import sys
 
 import pytest
 
+from MambaSegmentLib import large_blocks
+
 CODE = """
 import sys
 import psutil
-from MambaSegmentLib.large_blocks import give_large_blocks_back
+from MambaSegmentLib.large_blocks import give_free_memory_back, give_large_blocks_back
 if sys.argv[1] == "back":
     give_large_blocks_back()
 import torch
@@ -27,6 +29,8 @@ for _ in range(8):
 blocks = [torch.ones(5 << 20) for _ in range(8)]
 kept.append(torch.ones(1 << 10))
 del blocks
+if sys.argv[1] == "later":
+    give_free_memory_back()
 print(resident() - before)
 """
 
@@ -44,3 +48,15 @@ def left_over(how: str) -> int:
 def test_the_memory_of_large_tensors_goes_back_at_once():
     assert left_over("back") < 10_000_000
     assert left_over("kept") > 40_000_000  # else there would be nothing to set
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the call is glibc's")
+def test_what_is_free_goes_back_when_asked_for():
+    assert left_over("later") < 10_000_000
+
+
+def test_elsewhere_nothing_is_asked_of_the_system(monkeypatch):
+    monkeypatch.setattr(large_blocks, "_has_glibc", lambda: False)
+    monkeypatch.setattr(large_blocks.ctypes, "CDLL", lambda _: pytest.fail("there is no such library"))
+    large_blocks.give_free_memory_back()
+    large_blocks.give_large_blocks_back()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from MambaSegmentLib.errors import Cancelled, ConfigError, MambaSegmentError
-from MambaSegmentLib.large_blocks import give_large_blocks_back
 from MambaSegmentLib.openmp import let_waiting_threads_sleep
 from MambaSegmentLib.progress import Progress
 
@@ -31,7 +30,6 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, or that of the error (see MambaSegmentLib.errors)."""
     let_waiting_threads_sleep()
-    give_large_blocks_back()
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)

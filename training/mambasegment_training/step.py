@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from MambaSegmentLib.errors import MambaSegmentError
+from MambaSegmentLib.large_blocks import give_free_memory_back
 
 from .checkpoint import TrainingState
 from .config import TrainingConfig
 from .network import HeldStill
 from .ranks import Ranks
 from .sampler import Batch
+
+_LARGE_PART = 1 << 16  # numbers in the images of a part: its pass takes a second, giving memory back before it 20 ms
 
 
 class Stepper:
@@ -88,6 +91,8 @@ class Stepper:
         total = 0.0
         for number, (image, label) in enumerate(parts, start=1):
             share = len(image) / len(images)
+            if self._device.type == "cpu" and image.numel() >= _LARGE_PART:
+                give_free_memory_back()
             with self._alone(number < len(parts)):
                 with self._autocast():
                     logits = self._logits(image, say)
