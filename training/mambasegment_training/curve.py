@@ -4,10 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
 from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.files import atomic_path
 
@@ -21,6 +17,10 @@ def draw_curve(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     Raises:
         ConfigError: the place cannot be written. ResourceError: the disk is full.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, since it would hold up a run's first step
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     figure = Figure(figsize=(7.2, 4.0), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     left = figure.add_subplot()
