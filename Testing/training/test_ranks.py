@@ -71,11 +71,14 @@ def steps_in_float64(prepared, ranks: Ranks, data: dict, **optimizer) -> list[fl
 def main() -> None:
     """One of the processes of the test below."""
     torch.set_num_threads(1)
+    threads = psutil.Process().num_threads()
     with joined() as ranks:
         for sharded in (False, True):
             found = steps_in_float64(open_work(Path(sys.argv[1])), ranks, {"batch_size": 1}, shard=sharded)
             if ranks.first:
                 (Path(sys.argv[2]) / f"{sharded}.json").write_text(json.dumps(found), encoding="utf-8")
+    left = psutil.Process().num_threads() - threads
+    (Path(sys.argv[2]) / f"threads_left_{ranks.rank}.json").write_text(json.dumps(left), encoding="utf-8")
 
 
 def test_two_processes_take_the_steps_of_one_with_the_double_batch(prepared, tmp_path):
@@ -85,6 +88,8 @@ def test_two_processes_take_the_steps_of_one_with_the_double_batch(prepared, tmp
     repository = Path(__file__).parents[2]
     done = subprocess.run([*torchrun, *command], cwd=repository, stderr=subprocess.PIPE, encoding="utf-8")
     assert done.returncode == 0, done.stderr
+    for rank in (0, 1):  # one that is left when Python ends may abort the process
+        assert json.loads((tmp_path / f"threads_left_{rank}.json").read_text(encoding="utf-8")) == 0
     expected = steps_in_float64(prepared, ALONE, {"batch_size": 2})
     assert max(expected) - min(expected) > 1e-2  # something was learnt
     halves = steps_in_float64(prepared, ALONE, {"batch_size": 1, "accumulate": 2})

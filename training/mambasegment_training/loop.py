@@ -78,6 +78,7 @@ def fit(
         check_trackers(config)
         config = with_network_of_bundle(with_absolute_files(config))
         parts = build_parts(dataset, config, device, ranks)
+        stack.callback(parts.stepper.close)
         if ranks.first:  # not before everything fits: a wrong setting leaves no folder behind
             stack.enter_context(locked(run))
             check_unused(run)
@@ -111,6 +112,7 @@ def resume(
         begun = has_state(run)
         dataset = open_work(record.work)
         parts = build_parts(dataset, config, device, ranks, fresh=not begun)
+        stack.callback(parts.stepper.close)
         trainer = _Trainer(run, config, parts, time_budget_s)
         if begun:
             trainer.restore()

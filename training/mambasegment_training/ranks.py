@@ -3,6 +3,7 @@
 Each takes its part of every batch; sums over all of them are sent as numbers, never as pickled objects.
 """
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -61,9 +62,28 @@ def joined() -> Iterator[Ranks]:
     if size == 1:
         yield ALONE
         return
+    _import_what_would_keep_the_group()
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")  # NCCL for gradients, gloo for numbers
     try:
         yield Ranks(dist.get_rank(), size, int(os.environ["LOCAL_RANK"]))
     finally:
-        dist.destroy_process_group()
+        _end_group()
+
+
+def _import_what_would_keep_the_group() -> None:
+    """These make the group that is there when they are imported a default of their functions (PyTorch 2.13)."""
+    import torch.distributed.nn.functional
+    import torch.distributed.optim.zero_redundancy_optimizer  # noqa: F401  # two seconds, so not for a single process
+
+
+def _end_group() -> None:
+    """Leave the group, and wait for its threads: such as still let go of a tensor when Python ends abort the process.
+
+    They need Python's lock for that. Who drops the last reference from Python waits without it; a wrapped network that
+    did so would wait with it, and for good. So what is left of those goes first.
+    """
+    group = dist.group.WORLD
+    dist.destroy_process_group()
+    gc.collect()
+    del group

@@ -47,7 +47,8 @@ class Stepper:
         self._state, self._loss, self._held, self._config = state, loss, held, config
         self._device, self._ranks, self._precision = device, ranks, precision
         self._at_once = at_once or config.data.batch_size
-        self._forward: nn.Module | Callable[[Tensor], Any] | None = None
+        self._synchronised: nn.Module | None = None
+        self._forward: nn.Module | Callable[[Tensor], Any] | None = None  # that, compiled if so configured
         self._frozen: bool | None = None
         self._compiles = config.compile
         self._compiler_failures: tuple[type[Exception], ...] = _compiler_failures() if config.compile else ()
@@ -84,6 +85,10 @@ class Stepper:
         if not good:
             self._bad_step(loss, say)
 
+    def close(self) -> None:
+        """Let go of what synchronises the gradients of several processes, before their group ends. No step after it."""
+        self._forward = self._synchronised = None
+
     def _backward(self, batch: Batch, say: Callable[[str], None]) -> float:
         """Gradients of the mean loss over the parts of the batch, averaged over all processes; that loss here."""
         images, labels = (tensor.to(self._device, non_blocking=True) for tensor in batch)
@@ -115,6 +120,7 @@ class Stepper:
         except self._compiler_failures as problem:
             if not self._compiles:
                 raise
+            assert self._synchronised is not None
             self._compiles, self._forward = False, self._synchronised
             reason = _first_line(getattr(problem, "inner_exception", problem))
             say(
