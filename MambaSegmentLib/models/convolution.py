@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..kernels.operator import somebody_looks
-from .convolution_gradient import convolve, learns_by_slices, left_to_unfolding
+from .convolution_gradient import convolve, is_for_onednn, learns_by_slices, left_to_unfolding
 
 
 class Conv2d(nn.Conv2d):
@@ -42,21 +41,7 @@ class Conv3d(nn.Conv3d):
         return result
 
     def _would_be_unfolded(self, x: Tensor, weight: Tensor) -> bool:
-        return (
-            not torch.is_grad_enabled()
-            and x.device.type == "cpu"
-            and x.dtype == weight.dtype == torch.float32
-            and x.dim() == 5
-            and left_to_unfolding(x)
-            and self.groups == 1
-            and max(self.kernel_size) > 1  # of one voxel it is a product of matrices, which is quick
-            and self.padding_mode == "zeros"
-            and not isinstance(self.padding, str)
-            and not torch.is_autocast_enabled("cpu")
-            and torch.backends.mkldnn.is_available()
-            and bool(torch.backends.mkldnn.enabled)
-            and not somebody_looks(x)  # a tracer knows the usual operator better
-        )
+        return not torch.is_grad_enabled() and is_for_onednn(self, x, weight) and left_to_unfolding(x)
 
 
 def _only_skips(convolution: nn.Conv2d | nn.Conv3d) -> bool:

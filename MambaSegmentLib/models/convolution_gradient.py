@@ -18,23 +18,34 @@ from torch import Tensor, nn
 
 from ..kernels.operator import somebody_looks
 
-_SLICES_BYTES = 3 << 20  # of the slices at hand: what a core's cache holds, and below what glibc maps anew each time
+_SLICES_BYTES = 3 << 20  # of the slices at hand, which a core's cache holds
 _FEWEST_CHANNELS, _FEWEST_VOXELS = 8, 2048  # of smaller images, PyTorch's own is as quick
 _UNFOLDED_AT_MOST, _UNFOLDED_FEWEST_CHANNELS = 20480, 4
 
 
 def learns_by_slices(convolution: nn.Conv3d, x: Tensor, weight: Tensor) -> bool:
-    """Whether this call is one for `convolve`: it will be differentiated, on a CPU in float32, and keeps the size."""
+    """Whether this call is one for `convolve`: it will be differentiated, and keeps the size."""
     return (
         torch.is_grad_enabled()
         and (x.requires_grad or weight.requires_grad)
-        and x.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
-        and x.dim() == 5
+        and is_for_onednn(convolution, x, weight)
         and x.numel() > 0
         and x.is_contiguous()  # in channels-last, PyTorch's own is as quick
         and _keeps_the_size(convolution)
         and _is_quicker(convolution, x)
+    )
+
+
+def is_for_onednn(convolution: nn.Conv3d, x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN can be asked by name: on a CPU, in float32, for a usual convolution of x (B, C, K, J, I)."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and x.dim() == 5
+        and convolution.groups == 1
+        and max(convolution.kernel_size) > 1  # of one voxel it is a product of matrices, which is quick
+        and convolution.padding_mode == "zeros"
+        and not isinstance(convolution.padding, str)
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)
@@ -61,13 +72,11 @@ def _is_quicker(convolution: nn.Conv3d, x: Tensor) -> bool:
 
 
 def _keeps_the_size(convolution: nn.Conv3d) -> bool:
+    padding = convolution.padding
     return (
-        convolution.groups == 1
-        and max(convolution.kernel_size) > 1
-        and max(convolution.stride) == max(convolution.dilation) == 1
-        and convolution.padding_mode == "zeros"
-        and not isinstance(convolution.padding, str)
-        and all(size == 2 * pad + 1 for size, pad in zip(convolution.kernel_size, convolution.padding, strict=True))
+        max(convolution.stride) == max(convolution.dilation) == 1
+        and not isinstance(padding, str)
+        and all(size == 2 * pad + 1 for size, pad in zip(convolution.kernel_size, padding, strict=True))
     )
 
 

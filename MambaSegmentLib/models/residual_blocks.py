@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import CONVOLUTIONS
-from .recomputed import Recomputed, made_again, worth_making_again
+from .recomputed import Recomputed
 
 SLOPE = 0.01  # of the leaky ReLU for negative values
 Sizes = tuple[int, ...]
@@ -99,17 +99,10 @@ class ResidualBlock(Recomputed):
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv1(x)
-        again = self._activated_again(y.detach()) if not self.recompute and worth_making_again(y) else None
-        y = self.norm1(y)  # y is bound anew at each step, so that the old one is freed
-        with made_again(y, again):
-            y = activate(y)
-            y = self.conv2(y)
+        y = activate(self.norm1(self.conv1(x)))  # y is bound anew at each step, so that the old one is freed
+        y = self.conv2(y)
         y = self.norm2(y)
         return activate(y.add_(self.shortcut(x)))
-
-    def _activated_again(self, convolved: Tensor) -> Callable[[], Tensor]:
-        return lambda: activate(self.norm1(convolved))
 
 
 def projecting_block(in_channels: int, out_channels: int, kernel: Sizes, stride: Sizes | None = None) -> ResidualBlock:

@@ -4,7 +4,7 @@ Shapes: B batch, C channels, spatial sizes in array order (K, J, I), each a mult
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError, ShapeError
-from .recomputed import made_again, worth_making_again
 from .renaming import Renaming
 from .residual_blocks import Sizes, pointwise
 
@@ -130,23 +129,10 @@ class DecoderLevel(nn.Module):
         self.head = pointwise(dim, channels, num_classes)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        x = self.reduce(x)
-        if self.refine_skip is None:
-            return self.blocks(self._enlarged(x))
-        skip = self.refine_skip(skip)
-        again = self._joined_again(x.detach(), skip.detach()) if worth_making_again(x) else None
-        x = self._joined(x, skip)
-        with made_again(x, again):
-            return self.blocks(x)
-
-    def _enlarged(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=self.stride, mode="nearest")
-
-    def _joined(self, x: Tensor, skip: Tensor) -> Tensor:
-        return torch.cat([self._enlarged(x), skip], dim=1)
-
-    def _joined_again(self, x: Tensor, skip: Tensor) -> Callable[[], Tensor]:
-        return lambda: self._joined(x, skip)
+        x = F.interpolate(self.reduce(x), scale_factor=self.stride, mode="nearest")
+        if self.refine_skip is not None:
+            x = torch.cat([x, self.refine_skip(skip)], dim=1)
+        return self.blocks(x)
 
 
 class ResidualUNet(nn.Module):

@@ -83,7 +83,8 @@ class ResidualConvBlock(Recomputed):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.leaky_relu(F.instance_norm(self.conv1(x)), 0.01, inplace=True)
-        y = F.instance_norm(self.conv2(y))
+        y = self.conv2(y)  # y is bound anew at each step, so that the old one is freed
+        y = F.instance_norm(y)
         y = y + (x if self.shortcut is None else F.instance_norm(self.shortcut(x)))
         return F.leaky_relu(y, 0.01, inplace=True)
 

@@ -1,6 +1,7 @@
 """One optimiser step: the batch in parts, the gradients of all processes, and what is no number left out."""
 
 import math
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -19,7 +20,7 @@ from .network import HeldStill
 from .ranks import Ranks
 from .sampler import Batch
 
-_LARGE_PART = 1 << 16  # numbers in the images of a part: its pass takes a second, giving memory back before it 20 ms
+_GIVE_BACK_EVERY_S = 4.0  # a quarter of a second for what is taken anew is a few percent then
 
 
 class Stepper:
@@ -50,6 +51,7 @@ class Stepper:
         self._synchronised: nn.Module | None = None
         self._forward: nn.Module | Callable[[Tensor], Any] | None = None  # that, compiled if so configured
         self._frozen: bool | None = None
+        self._given_back_at = -math.inf
         self._compiles = config.compile
         self._compiler_failures: tuple[type[Exception], ...] = _compiler_failures() if config.compile else ()
 
@@ -96,8 +98,8 @@ class Stepper:
         total = 0.0
         for number, (image, label) in enumerate(parts, start=1):
             share = len(image) / len(images)
-            if self._device.type == "cpu" and image.numel() >= _LARGE_PART:
-                give_free_memory_back()
+            if number == len(parts):
+                self._give_memory_back()
             with self._alone(number < len(parts)):
                 with self._autocast():
                     logits = self._logits(image, say)
@@ -106,6 +108,13 @@ class Stepper:
             total += float(loss.detach()) * share
             del logits, loss  # with all that they keep, before the next part
         return total
+
+    def _give_memory_back(self) -> None:
+        """On a CPU, now and then: before the last part the heap has gaps between the gradients of those before it."""
+        now = time.monotonic()
+        if self._device.type == "cpu" and now - self._given_back_at >= _GIVE_BACK_EVERY_S:
+            self._given_back_at = now
+            give_free_memory_back()
 
     def _taken_apart(self, tensor: Tensor) -> list[Tensor]:
         """Of each batch of a step, the images that are computed together."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from MambaSegmentLib.errors import ConfigError, ShapeError
 from MambaSegmentLib.kernels import all_directions, api, causal_conv, directional_scan, directions, selective_scan
-from MambaSegmentLib.models import build_model, residual_blocks, residual_unet
+from MambaSegmentLib.models import build_model
 from MambaSegmentLib.models.canonical import CANONICAL
 from MambaSegmentLib.models.counts import Operations, count, count_architecture, count_operations, without_data
 from MambaSegmentLib.models.mamba_block import Mamba
@@ -159,8 +159,6 @@ def test_memory_is_what_a_real_run_holds(name, monkeypatch):
     # while operators are watched, as here, the scan may pass as one operator, which keeps less; count the direct call
     for module in (api, causal_conv, directions):
         monkeypatch.setattr(module, "somebody_looks", lambda u: False)
-    for module in (residual_blocks, residual_unet):  # a CPU makes some results again; what a GPU keeps is counted
-        monkeypatch.setattr(module, "worth_making_again", lambda x: False)
     options, spatial = SMALL[name]
     shape = (1, 1, *spatial)
     net = build_model(name, options)

@@ -1,4 +1,4 @@
-"""Computing again what the backward pass wants: the same numbers in less memory, for every network."""
+"""Activation checkpointing: the same numbers in less memory, for every network."""
 
 import copy
 import dataclasses
@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from MambaSegmentLib.errors import ConfigError
 from MambaSegmentLib.models import ARCHITECTURES, build_model
 from MambaSegmentLib.models.drop_path import DropPath
-from MambaSegmentLib.models.recomputed import Recomputed, made_again, worth_making_again
+from MambaSegmentLib.models.recomputed import Recomputed
 from Testing.library.models.tiny_networks import TINY, Tiny, all_outputs
 
 
@@ -99,68 +99,3 @@ def test_a_step_needs_less_memory(case):
     tiny = Tiny(case, light if case == "lightm_unet" else dagger, (1, 1, 128, 128))
     without, recomputing = (peak_bytes(tiny.build(activation_checkpointing=on), tiny.image()) for on in (False, True))
     assert recomputing < 0.6 * without
-
-
-KEEPERS = ("MambaSegmentLib.models.residual_blocks", "MambaSegmentLib.models.residual_unet")
-
-
-def keep_everything(monkeypatch):
-    for module in KEEPERS:
-        monkeypatch.setattr(f"{module}.worth_making_again", lambda _: False)
-
-
-@pytest.mark.parametrize("case", [case for case in TINY if case.startswith(("umamba", "resenc", "mambaclinix"))])
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_cheap_results_made_again_change_no_bit(case, checkpointing, monkeypatch):
-    tiny, steps = TINY[case], []
-    for kept in (False, True):
-        if kept:
-            keep_everything(monkeypatch)
-        steps.append(a_step(tiny.build(activation_checkpointing=checkpointing), tiny.image()))
-    (outputs, gradients), (others, other_gradients) = steps
-    assert all(torch.equal(one, other) for one, other in zip(outputs, others, strict=True))
-    assert [name for name in gradients if not torch.equal(gradients[name], other_gradients[name])] == []
-
-
-def test_cheap_results_made_again_take_less_memory(monkeypatch):
-    options = {"features_per_stage": [16, 32], "kernel_sizes": 3, "strides": [1, 2]}
-    tiny = Tiny("resenc_unet", options, (1, 1, 16, 32, 32))
-    again = peak_bytes(tiny.build(), tiny.image())
-    keep_everything(monkeypatch)
-    assert again < 0.85 * peak_bytes(tiny.build(), tiny.image())
-
-
-def test_a_result_is_made_once_for_all_who_want_it_and_anew_for_the_next_backward_pass():
-    x, made = torch.tensor([1.0, 2.0], requires_grad=True), []
-
-    def doubled() -> torch.Tensor:
-        made.append(torch.is_grad_enabled())
-        return 2 * x.detach()
-
-    y = 2 * x
-    with made_again(y, doubled):
-        z = (y * y).sum() + y.pow(3).sum()  # y is saved three times
-    for _ in "ab":
-        x.grad = None
-        z.backward(retain_graph=True)
-        assert x.grad.tolist() == [2 * (2 * 2 + 3 * 2**2), 2 * (2 * 4 + 3 * 4**2)]
-    assert made == [False, False]
-
-
-def test_what_else_is_saved_meanwhile_is_kept_as_it_is():
-    x, other = torch.ones(3, requires_grad=True), torch.full((3,), 5.0, requires_grad=True)
-    y = 2 * x
-    with made_again(y, lambda: pytest.fail("nobody saves y")):
-        z = (other * other).sum()
-    (z + y.sum()).backward()
-    assert other.grad.tolist() == [10.0] * 3
-
-
-def test_where_it_is_worth_while():
-    x = torch.ones(1)
-    assert worth_making_again(x)
-    assert not worth_making_again(torch.ones(1, device="meta"))  # stands for any other device
-    with torch.autocast("cpu", torch.bfloat16):
-        assert not worth_making_again(x)
-    with torch.no_grad():
-        assert not worth_making_again(x)
