@@ -5,6 +5,7 @@ computer's memory rather than the GPU's; smaller tiles. Less overlap is not amon
 tile's height whatever the overlap, so that it would free nothing.
 """
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from MambaSegmentLib.label_maps import label_dtype
 from MambaSegmentLib.manifest import Manifest
 from MambaSegmentLib.models.counts import count_inference_memory
 from MambaSegmentLib.preprocess import PreparedRows
+
+_log = logging.getLogger(__name__)
 
 _FLOAT_BYTES = 4
 _SMALLEST_EDGE = 16  # voxels: below that hardly any network can work, and none sees enough
@@ -172,6 +175,7 @@ def _counted(network: nn.Module, shape: tuple[int, ...]) -> int | None:
     try:
         return count_inference_memory(network, shape)
     except (ShapeError, NotImplementedError, RuntimeError):  # a size it cannot take, or an operator without shapes
+        _log.debug("the memory of a tile of %s cannot be told beforehand", shape, exc_info=True)
         return None
 
 
