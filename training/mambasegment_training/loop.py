@@ -78,7 +78,6 @@ def fit(
         check_trackers(config)
         config = with_network_of_bundle(with_absolute_files(config))
         parts = build_parts(dataset, config, device, ranks)
-        stack.callback(parts.stepper.close)
         if ranks.first:  # not before everything fits: a wrong setting leaves no folder behind
             stack.enter_context(locked(run))
             check_unused(run)
@@ -112,7 +111,6 @@ def resume(
         begun = has_state(run)
         dataset = open_work(record.work)
         parts = build_parts(dataset, config, device, ranks, fresh=not begun)
-        stack.callback(parts.stepper.close)
         trainer = _Trainer(run, config, parts, time_budget_s)
         if begun:
             trainer.restore()
@@ -158,6 +156,7 @@ class _Trainer:
         finished_epochs = (state.step - self._epoch_is_due()) // config.steps_per_epoch
         epochs = None if self.budget_s is not None else config.epochs
         with ExitStack() as stack:
+            stack.callback(parts.stepper.close)
             journal = stack.enter_context(journal_of(self.ranks, self.run, finished_epochs, epochs, config))
             stack.enter_context(deterministic(config.deterministic))
             try:

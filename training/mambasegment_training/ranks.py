@@ -78,10 +78,10 @@ def _import_what_would_keep_the_group() -> None:
 
 
 def _end_group() -> None:
-    """Leave the group, and wait for its threads: such as still let go of a tensor when Python ends abort the process.
+    """Leave the group and wait for its threads: one that still lets go of a tensor as Python ends aborts the process.
 
-    They need Python's lock for that. Who drops the last reference from Python waits without it; a wrapped network that
-    did so would wait with it, and for good. So what is left of those goes first.
+    For that they need Python's lock. The last reference must therefore be this one, which PyTorch drops without the
+    lock; a DistributedDataParallel would drop it with the lock and wait for good, so such are collected first.
     """
     group = dist.group.WORLD
     dist.destroy_process_group()

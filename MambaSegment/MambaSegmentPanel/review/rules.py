@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from slicer.i18n import tr as _
 
 from MambaSegmentLib.errors import ConfigError
+from MambaSegmentLib.review.changes import LabelChange
 from MambaSegmentLib.review.document import (
     ACCEPT,
     ACCEPT_WITH_CORRECTIONS,
@@ -133,3 +134,14 @@ def slicesAsText(slices: ReviewedSlices | None) -> str:
     if slices is None:
         return ""
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in slices.ranges)
+
+
+def changeText(name: str, change: LabelChange | None, voxel_ml: float) -> str:
+    """How a segment differs from the model's; its name alone where that cannot be told."""
+    if change is None:
+        return name
+    before, after = (f"{count * voxel_ml:.3f}" for count in (change.before, change.after))
+    if not change.is_changed:
+        return _("{name}: {volume} mL, unchanged").format(name=name, volume=after)
+    dice = "–" if change.dice is None else f"{change.dice:.3f}"
+    return _("{name}: {before} → {after} mL, Dice {dice}").format(name=name, before=before, after=after, dice=dice)

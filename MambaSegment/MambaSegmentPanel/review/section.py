@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +15,15 @@ from MambaSegmentLib.errors import MambaSegmentError
 from MambaSegmentLib.review.document import FLAGGED
 from MambaSegmentLib.review.measure import voxel_volume_ml
 
-from ..messages import asSentence, messageAndAdvice
 from . import keys
 from .attention import Attention
 from .beginning import beginReview, imageOf
 from .editor import ReviewEditor
 from .form import ReviewForm
+from .notices import Notices
 from .open_reviews import OpenReviews
 from .prediction import compare, isCompared, predictionOf, restoreSegment
-from .rules import progressText
+from .rules import changeText, progressText
 from .saver import ReviewSaver
 from .session import ReviewSession
 
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from ..job import SegmentationJob
     from ..preferences import Preferences
 
-_log = logging.getLogger("MambaSegment")
 UI_FILE = Path(__file__).resolve().parents[2] / "Resources" / "UI" / "ReviewSection.ui"
 _MEASURE_MS = 200  # after a click or an edit, so that quick clicks do not wait for each other
 _TABLE_ROWS = 6
@@ -60,9 +57,10 @@ class ReviewSection:
         self._collapsedByUser = False
         self._build(panelUi)
         ui = self.ui
-        self.form = ReviewForm(ui, preferences, self._say, self._show)
+        self._notices = Notices(ui.reviewErrorLabel)
+        self.form = ReviewForm(ui, preferences, self._notices.say, self._show)
         self.editor = ReviewEditor(ui.reviewEditorPlace.layout(), self._onEditorSelection)
-        self.saver = ReviewSaver(ui, self.form, self._say)
+        self.saver = ReviewSaver(ui, self.form, self._notices.say)
         self.keys = keys.ReviewKeys(
             {keys.COMPLETE: self.onComplete, keys.FLAG: self.onFlag, keys.COMPARE: self.onCompareKey}
         )
@@ -125,7 +123,7 @@ class ReviewSection:
         try:
             beginReview(node, volumeNodes, channels)
         except MambaSegmentError as error:  # the result is there all the same
-            self._sayError(error)
+            self._notices.sayError(error)
         else:
             self._choose(node)
 
@@ -148,7 +146,7 @@ class ReviewSection:
             self._drop(session)
         self.editor.forget()
         self._awaited = None
-        self._say("")
+        self._notices.say("")
 
     # --- what the user presses
 
@@ -158,7 +156,7 @@ class ReviewSection:
             return
         volume = imageOf(node)
         volumes = [volume] if volume is not None else [each for each in self._volumes() if each is not None]
-        with self._saying():
+        with self._notices.guarding():
             beginReview(node, volumes)
             self.update()
 
@@ -173,13 +171,13 @@ class ReviewSection:
         """Load a saved review and show it."""
         from .reopening import reopenReview
 
-        with self._saying():
+        with self._notices.guarding():
             with slicer.util.WaitCursor():
                 reopened = reopenReview(path)
             if self._node is not None:
                 self._node.reviewSegmentation = reopened.node
             self.update()
-            self._say(" ".join(reopened.warnings))
+            self._notices.say(" ".join(reopened.warnings))
 
     def onComplete(self) -> None:
         if self._session is not None and self._selected:
@@ -201,7 +199,7 @@ class ReviewSection:
     def onRestore(self) -> None:
         if self._session is None or not self._selected:
             return
-        with self._saying():
+        with self._notices.guarding():
             self.editor.saveForUndo()
             restoreSegment(self._session.node, self._selected, self.editor.node)
             self._session.look()
@@ -225,7 +223,7 @@ class ReviewSection:
         self.saver.setSession(session)
         self._session = session
         self.ui.reviewSegmentsTable.setSegmentationNode(None if session is None else session.node)
-        self._say("")
+        self._notices.say("")
         if session is not None:
             self._fitTable(len(session.names()))
         self._show()
@@ -237,7 +235,7 @@ class ReviewSection:
             self._showOrLeave()
         if gone:
             names = ", ".join(f"“{session.node.GetName()}”" for session in gone)
-            self._say(_("{names} was deleted, and its review with it.").format(names=names))
+            self._notices.say(_("{names} was deleted, and its review with it.").format(names=names))
         else:
             self._show()  # the model's result may be gone
 
@@ -315,7 +313,9 @@ class ReviewSection:
         self._measuring.start()
 
     def _onWithdrawn(self) -> None:
-        self._say(_("The segments were changed after the review was signed off, so the signature was withdrawn."))
+        self._notices.say(
+            _("The segments were changed after the review was signed off, so the signature was withdrawn.")
+        )
 
     def _show(self) -> None:
         ui, session = self.ui, self._session
@@ -359,32 +359,7 @@ class ReviewSection:
             self.ui.reviewChangeLabel.text = ""
             return
         name, change = session.names()[selected], session.changeOf(selected)
-        if change is None:
-            self.ui.reviewChangeLabel.text = name
-            return
-        voxel_ml = voxel_volume_ml(session.state.grid.spacing_mm)
-        before, after = (f"{count * voxel_ml:.3f}" for count in (change.before, change.after))
-        if not change.is_changed:
-            text = _("{name}: {volume} mL, unchanged").format(name=name, volume=after)
-        else:
-            dice = "–" if change.dice is None else f"{change.dice:.3f}"
-            text = _("{name}: {before} → {after} mL, Dice {dice}").format(
-                name=name, before=before, after=after, dice=dice
-            )
-        self.ui.reviewChangeLabel.text = text
-
-    def _say(self, text: str) -> None:
-        label = self.ui.reviewErrorLabel
-        label.text = escape(asSentence(text), quote=False) if text else ""
-        label.visible = bool(text)
-
-    def _sayError(self, error: Exception) -> None:
-        message, advice = messageAndAdvice(error)
-        _log.error("review: %s %s", asSentence(message), advice)
-        self._say(f"{asSentence(message)} {advice}".strip())
-
-    def _saying(self) -> Any:
-        return _Saying(self._say, self._sayError)
+        self.ui.reviewChangeLabel.text = changeText(name, change, voxel_volume_ml(session.state.grid.spacing_mm))
 
     # --- once
 
@@ -431,22 +406,3 @@ class ReviewSection:
         lines = min(count, _TABLE_ROWS) + (2 if count > _TABLE_ROWS else 1)
         height = round(lines * _LINES_PER_ROW * self.ui.reviewProgressLabel.fontMetrics().height()) + _FRAME_PX
         table.minimumHeight = table.maximumHeight = height
-
-
-class _Saying:
-    """What goes wrong inside is said in the section; a mistake of the program goes to the log with its traceback."""
-
-    def __init__(self, say: Callable[[str], None], sayError: Callable[[Exception], None]) -> None:
-        self._say = say
-        self._sayError = sayError
-
-    def __enter__(self) -> None:
-        self._say("")
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        if not isinstance(error, MambaSegmentError):
-            _log.exception("the review failed", exc_info=error)
-        self._sayError(error)
-        return True
