@@ -81,3 +81,24 @@ def open_module(
         logic.segmenter = segmenter
     tiny_segmenter.cancel()
     host.wait_until(lambda: not tiny_segmenter._jobs)
+
+
+@pytest.fixture
+def widget(host: Any) -> Any:
+    """The panel, without a worker, which no review needs."""
+    host.load_module()
+    widget = host.enter("MambaSegment")
+    widget.panel.warmUp.want = lambda *_: None
+    return widget
+
+
+@pytest.fixture
+def a_review(host: Any, widget: Any, tmp_path: Path) -> tuple[Any, Any]:
+    """The review of a result; returns its volume and its segmentation. Files go to a folder of the test."""
+    from Testing.module.review_cases import choose_folder, result_of_a_run, review_it  # Slicer's modules are there now
+
+    volume, node = result_of_a_run()
+    review_it(host, widget, node)
+    choose_folder(widget, tmp_path)
+    widget.ui.reviewReviewerEdit.text = "A. Reviewer"
+    return volume, node

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import qt
 import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
+from MambaSegmentLib.review.document import read_review
 from Testing.module.panel_cases import expectedLabels, press, someVoxels
 from Testing.module.scene_cases import addVolume, gridMatrix, ijkToRasOf
 
 SHA = "0123456789abcdef" * 4
 ANTERIOR, POSTERIOR = "Segment_1", "Segment_5"  # of the tiny model, whose label values these are
+AT_ANTERIOR, NOWHERE = (0, 0, 1), (0, 0, 0)  # (k, j, i) of a voxel of the one segment, and of none
+DECIDED = "reviewAcceptButton", "reviewCorrectedButton", "reviewRejectButton"
 
 
 def result_of_a_run(name="case 7"):
@@ -106,3 +111,20 @@ def correct_and_sign(host, widget, *voxels, comment=""):
     choose(widget.ui.reviewCorrectedButton)
     widget.ui.reviewCommentEdit.plainText = comment
     press(widget.ui.reviewSignOffButton)
+
+
+def session_of(widget):
+    return widget.panel.review._session
+
+
+def all_segmentations():
+    """The model's own results too, which a user does not see."""
+    return slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+
+
+def all_prediction_nodes():
+    return [each for each in all_segmentations() if each.GetHideFromEditors()]
+
+
+def document_of(folder, case="case 7"):
+    return read_review(Path(folder) / f"{case}.review.json")

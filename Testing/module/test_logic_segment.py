@@ -2,10 +2,7 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -22,7 +19,7 @@ from MambaSegmentLib.errors import (
 )
 from MambaSegmentLib.worker.blocking import InternalError
 from MambaSegmentLib.worker.protocol import Options
-from Testing.host import start
+from Testing.module.panel_cases import VALUES, expectedLabels, someVoxels
 from Testing.module.scene_cases import (
     GRIDS,
     addBentTransform,
@@ -34,37 +31,10 @@ from Testing.module.scene_cases import (
     tag,
 )
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-TINY_WORKER = [sys.executable, str(REPOSITORY / "Testing" / "library" / "worker" / "tiny_worker.py")]
-VALUES = np.array([0, 1, 2, 1, 0, 2], np.float32)
-
-
-def someVoxels(kind="int16"):
-    return np.resize(VALUES, (6, 7, 8)).astype(kind)
-
-
-def expectedLabels(voxels):
-    return np.where(voxels > 1.5, 5, np.where(voxels > 0.5, 1, 0))
-
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    subprocess.run([sys.executable, "-m", "Testing.module.tiny_models", str(folder)], check=True, cwd=REPOSITORY)
-    return {path.stem: path for path in folder.iterdir()}
-
-
-@pytest.fixture(scope="module")
-def tiny_segmenter():
-    """One for all tests here: its worker is started again wherever a test ends it."""
-    start()
-    sys.path.insert(0, str(REPOSITORY / "MambaSegment"))
-    from MambaSegmentPanel.segmenter import Segmenter
-    from MambaSegmentPanel.worker_owner import WorkerOwner
-
-    segmenter = Segmenter(WorkerOwner(command=TINY_WORKER))
-    yield segmenter
-    segmenter.close()
+def models(model_folder):
+    return {path.stem: path for path in model_folder.iterdir()}
 
 
 @pytest.fixture
