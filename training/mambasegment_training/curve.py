@@ -42,12 +42,13 @@ def draw_curve(records: Sequence[Mapping[str, Any]], path: Path) -> None:
 def _draw_dice(axes: Any, scored: Sequence[Mapping[str, Any]]) -> None:
     """The mean in bold; the labels, where there are several and not too many to tell apart, with a legend."""
     labels = [label for label in scored[-1]["dice"] if label != "mean"]
+    marker = "o" if len(scored) < 20 else None  # a single point has no line
     for number, label in enumerate(labels if 1 < len(labels) <= len(_LABELS) else ()):
         points = [(entry["epoch"], entry["dice"][label]) for entry in scored if entry["dice"].get(label) is not None]
-        axes.plot(*_columns(points), color=_LABELS[number], linewidth=1.1, label=label)
+        axes.plot(*_columns(points), color=_LABELS[number], linewidth=1.1, marker=marker, markersize=2.5, label=label)
     means = [(entry["epoch"], entry["dice"]["mean"]) for entry in scored]
     axes.plot(*_columns(means), color=_MEAN, linewidth=1.8, marker="o", markersize=3.5, label="mean")
-    axes.legend(loc="center right", fontsize=8, framealpha=0.8, edgecolor="none")
+    axes.figure.legend(loc="outside lower center", ncols=4, fontsize=8, edgecolor="none")  # no point can lie behind it
     epoch, best = max(means, key=lambda point: point[1])
     axes.set_title(f"best mean Dice {best:.4f} in epoch {epoch}", fontsize=10, loc="left")
     axes.set_ylim(0, 1.02)
